@@ -1,0 +1,38 @@
+"""mlc compiles ONNX models to kernels: `exe = mlc.compile("model.onnx"); y = exe(x)`. Importing this imports nothing heavy."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlc import errors
+    from mlc.api import compile, load
+    from mlc.runtime.executor import Executable
+    from mlc.target import Target
+
+__version__ = "0.1.0"
+__all__ = ["Executable", "Target", "__version__", "compile", "errors", "load"]
+
+DISTRIBUTION = "mlc-compiler"
+_HOME = {"compile": "mlc.api", "load": "mlc.api", "Target": "mlc.target", "Executable": "mlc.runtime.executor"}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "errors":
+        return importlib.import_module("mlc.errors")
+    if name not in _HOME:
+        raise AttributeError(f"module 'mlc' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if os.path.isdir(os.path.join(os.path.dirname(__file__), "_cython")):  # a folder that only the other distribution has
+    import warnings
+
+    warnings.warn("the distribution 'mlc-python' is installed over 'mlc-compiler': both own the import name 'mlc'. Keep one per environment: "
+                  "pip uninstall mlc-python mlc-compiler, then pip install mlc-compiler", RuntimeWarning, stacklevel=2)

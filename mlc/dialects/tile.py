@@ -1,0 +1,90 @@
+"""tile: future kernels. A `tile.graph` is one grid of blocks whose body says what to compute in linalg on tensors.
+
+Canonical body: every op is a `linalg.generic` whose loops are the result's dimensions in order followed by reduction dimensions, so its
+output map is the identity on the leading loops; reductions start from a `linalg.fill`. Such graphs can be merged (connect) and tiled.
+A graph with any other op inside (scf loops, tensor.insert) is *opaque*: it is legal, never merged, and lowered by bufferisation.
+
+Attributes that passes add (law 1: the schedule stands in the IR):
+  tile.sizes   on tile.graph: tile size per grid dimension of the root op (the last generic)
+  tile.level   on a linalg op: where its result lives inside the block: "register" (inlined into its readers), "shared", "global"
+"""
+
+from mlc.dialects._ext import OpBase, Operand, Operands, Region, Result, Results, VerifyError, dialect
+from mlc.ir.mlir import ir
+
+Tile = dialect("tile", "Future kernels: tile graphs on tensors of storage types.")
+
+
+class TileOp(OpBase):
+    """Base of tile ops."""
+
+    dialect = Tile
+
+
+class YieldOp(TileOp, name="yield"):
+    """Ends a tile.graph body with the values that leave the kernel."""
+
+    pure = False
+    values: Operands
+
+
+class GraphOp(TileOp, name="graph"):
+    """One future kernel. Operands enter as block arguments of equal type; `tile.yield` gives the results.
+
+    Example:
+      %r = "tile.graph"(%x) ({
+      ^bb0(%a: tensor<4xf32>):
+        ...
+        "tile.yield"(%y) : (tensor<4xf32>) -> ()
+      }) : (tensor<4xf32>) -> tensor<4xf32>
+    """
+
+    inputs: Operands
+    outs: Results
+    body: Region
+
+    def check(self) -> None:
+        op = self
+        if len(op.regions[0].blocks) != 1:
+            raise VerifyError("must have one block")
+        block = op.regions[0].blocks[0]
+        found, expected = [a.type for a in block.arguments], [v.type for v in op.operation.operands]
+        if found != expected:
+            raise VerifyError(f"block arguments {list(map(str, found))} must have the operands' types {list(map(str, expected))}")
+        ops = list(block.operations)
+        if not ops or ops[-1].operation.name != "tile.yield":
+            raise VerifyError("body must end in tile.yield")
+        found, expected = [v.type for v in ops[-1].operation.operands], [v.type for v in op.operation.results]
+        if found != expected:
+            raise VerifyError(f"yields {list(map(str, found))} but has results {list(map(str, expected))}")
+
+
+class ViewOp(TileOp, name="view"):
+    """The same bytes under another static shape (row-major); costs nothing.
+
+    Example: %r = "tile.view"(%x) : (tensor<2x3xf32>) -> tensor<6xf32>
+    """
+
+    x: Operand
+    y: Result
+
+    def check(self) -> None:
+        source, target = self.operation.operands[0].type, self.operation.results[0].type
+        if not (isinstance(source, ir.RankedTensorType) and isinstance(target, ir.RankedTensorType)):
+            raise VerifyError(f"needs ranked tensors, got {source} and {target}")
+        if source.element_type != target.element_type or _count(source) != _count(target):
+            raise VerifyError(f"must keep element type and count, got {source} and {target}")
+
+
+class WeightOp(TileOp, name="weight"):
+    """A constant that lives outside the IR, in storage type; `key` is its name in the WeightStore."""
+
+    key: str
+    y: Result
+
+
+def _count(type_: ir.RankedTensorType) -> int:
+    n = 1
+    for d in type_.shape:
+        n *= d
+    return n

@@ -1,0 +1,124 @@
+"""Constant folding of one node, by onnx.reference, inside a budget: so that shape arithmetic never reaches the IR.
+
+The output shapes are inferred *before* anything is computed; a model cannot make the compiler build a 4 TB constant.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.shape_inference import infer_node_outputs
+
+from mlc.dtypes import BY_NUMPY
+from mlc.frontend.onnx.nodes import plain_domain
+from mlc.frontend.onnx.values import Tensor
+
+MAX_ELEMENTS = 1 << 20  # of all inputs and outputs together, for ops whose cost is one pass over them
+MAX_SLOW_ELEMENTS = 1 << 12  # for ops that onnx.reference computes in Python loops or in more than linear time
+MAX_INFERENCE_ELEMENTS = 1 << 10  # larger inputs never decide a shape
+DOMAINS = ("", "ai.onnx.ml")
+
+SLOW = frozenset(
+    "AffineGrid Attention AveragePool BatchNormalization Col2Im Conv ConvInteger ConvTranspose DFT DeformConv Det Einsum GRU Gemm GridSample "
+    "ImageDecoder LRN LSTM LpPool MatMul MatMulInteger MaxPool MaxRoiPool MaxUnpool MelWeightMatrix NonMaxSuppression QLinearConv QLinearMatMul "
+    "RNN Resize RoiAlign STFT SVMClassifier SVMRegressor ScatterElements ScatterND TfIdfVectorizer TopK TreeEnsemble TreeEnsembleClassifier "
+    "TreeEnsembleRegressor Unique Upsample".split())
+# Their output shape depends on values, but is never larger than what is written here as a multiple of the input.
+BOUNDED = frozenset(("NonZero", "Unique", "Compress", "NonMaxSuppression"))
+VIEWS = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"))
+
+
+class Inferred(NamedTuple):
+    """What onnx infers about one output: its element type (0: unknown) and static shape (None: not inferable)."""
+
+    code: int
+    shape: tuple[int, ...] | None
+
+
+def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, int]) -> list[Tensor | None] | None:
+    """The outputs of `node` as known tensors, or None when it is not worth or not possible to compute them here.
+
+    node: attribute references already replaced. inputs: None where an optional input is absent; all others known.
+    """
+    domain = plain_domain(node.domain)
+    if domain not in DOMAINS or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
+        return None
+    schema = schema_of(node, opsets)
+    if schema is None or schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.NonDeterministic:
+        return None
+    names = [f"i{k}" if t is not None else "" for k, t in enumerate(inputs)]
+    local = NodeProto()
+    local.CopyFrom(node)
+    local.domain = domain
+    del local.input[:], local.output[:]
+    local.input.extend(names)
+    local.output.extend(f"o{k}" if name else "" for k, name in enumerate(node.output))
+    given = {name: t for name, t in zip(names, inputs, strict=True) if t is not None}
+    inferred = _infer(schema, local, given, opsets)
+    if inferred is None:
+        return None
+    if node.op_type in VIEWS and not domain:
+        data, (_, shape) = next(iter(given.values())), next(iter(inferred.values()))
+        if data.size > MAX_INFERENCE_ELEMENTS and shape is not None and prod(shape) == data.size:
+            return [data.reshaped(shape, node.output[0])]
+    cost = sum(t.size for t in given.values())
+    for _, shape in inferred.values():
+        if shape is None and node.op_type not in BOUNDED:
+            return None
+        cost += prod(shape) if shape is not None else cost * max(t.rank for t in given.values())
+    if cost > (MAX_SLOW_ELEMENTS if node.op_type in SLOW else MAX_ELEMENTS):
+        return None
+    return _run(local, given, opsets, inferred)
+
+
+def schema_of(node: NodeProto, opsets: Mapping[str, int]) -> onnx.defs.OpSchema | None:
+    """What the installed onnx knows about this version of the op, if anything."""
+    domain = plain_domain(node.domain)
+    try:
+        return onnx.defs.get_schema(node.op_type, opsets[domain], domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def _infer(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int],
+           ) -> dict[str, Inferred] | None:
+    types = {name: helper.make_tensor_type_proto(t.dtype.onnx, t.shape) for name, t in given.items()}
+    data = {name: numpy_helper.from_array(t.value) for name, t in given.items() if t.size <= MAX_INFERENCE_ELEMENTS}
+    try:
+        found = infer_node_outputs(schema, node, types, data, opset_imports=[helper.make_opsetid(d, v) for d, v in opsets.items()])
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+        return None  # the converter has better words for what is wrong with the node
+    inferred: dict[str, Inferred] = {}
+    for name in filter(None, node.output):
+        type_ = found[name].tensor_type if name in found else onnx.TypeProto.Tensor()
+        dims = [d.dim_value if d.HasField("dim_value") else -1 for d in type_.shape.dim]
+        inferred[name] = Inferred(type_.elem_type, tuple(dims) if type_.HasField("shape") and min(dims, default=0) >= 0 else None)
+    return inferred
+
+
+def _run(node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int], inferred: Mapping[str, Inferred],
+         ) -> list[Tensor | None] | None:
+    graph = helper.make_graph(
+        [node], "fold", [helper.make_tensor_value_info(name, t.dtype.onnx, t.shape) for name, t in given.items()],
+        [helper.make_value_info(name, onnx.TypeProto()) for name in node.output if name])
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(graph, opsets=dict(opsets)).run(None, {name: t.value for name, t in given.items()})
+    except Exception:  # an op or element type the reference cannot do: the node becomes IR instead
+        return None
+    arrays = dict(zip(filter(None, node.output), map(np.asarray, results), strict=True))
+    for name, array in arrays.items():
+        code, shape = inferred[name]
+        # The reference promotes types where numpy does; such a result is not the op's.
+        if array.dtype not in BY_NUMPY or code not in (0, BY_NUMPY[array.dtype].onnx) or shape not in (None, array.shape):
+            return None
+    return [Tensor.known(arrays[name], name) if name else None for name in node.output]
+
+
+def type_proto(tensor: Tensor) -> onnx.TypeProto:
+    return helper.make_tensor_type_proto(tensor.dtype.onnx, tensor.shape)
+

@@ -1,0 +1,116 @@
+"""What a compile is asked for (`CompileOptions`), and the one table of the environment variables that mlc reads."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlc.errors import OptionError
+
+if TYPE_CHECKING:
+    from mlc.target import Target
+
+OPT_LEVELS = (0, 1, 2, 3)
+
+ENVIRONMENT: dict[str, str] = {
+    "MLC_CACHE_DIR": "where compiled models are kept; default: the platform's cache directory for mlc",
+    "MLC_CACHE_SIZE": "size at which the least recently used entries are dropped, e.g. 5GiB; 0 turns the cache off; default 10GiB",
+    "MLC_THREADS": "threads of the CPU runtime; default: the cores this process may use",
+    "NO_COLOR": "any value: no colours, and progress as plain lines",
+}
+
+
+def env(name: str) -> str | None:
+    """The value of an environment variable of the table, None if unset or empty."""
+    if name not in ENVIRONMENT:
+        raise KeyError(f"{name} is not in mlc.options.ENVIRONMENT")
+    return os.environ.get(name) or None
+
+
+@dataclass(frozen=True, eq=False)
+class CompileOptions:
+    """Everything but the model that decides a compile.
+
+    shapes: static shapes of inputs whose shape the model leaves open. values: arrays of inputs whose *value* fixes shapes.
+    dump_dir: gets the IR of every level. timing: the driver records the time of every pass.
+    """
+
+    target: "Target"
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    values: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+    dump_dir: Path | None = None
+    timing: bool = False
+    opt_level: int = 3
+
+    def __post_init__(self) -> None:
+        if self.opt_level not in OPT_LEVELS:
+            raise OptionError(f"opt_level is {self.opt_level!r}, expected one of {', '.join(map(str, OPT_LEVELS))}")
+        for name, shape in self.shapes.items():
+            if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise OptionError(f"the shape of input {name!r} is {tuple(shape)}, expected non-negative integers")
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """`x=1x3x224x224` as a name and a shape; `x=` is a scalar."""
+    name, sep, dims = text.rpartition("=")
+    if not sep or not name or not re.fullmatch(r"(\d+([x,]\d+)*)?", dims):
+        raise OptionError(f"--shape {text!r}: expected NAME=DIMxDIM..., for example --shape input=1x3x224x224")
+    return name, tuple(int(d) for d in re.split("[x,]", dims) if d)
+
+
+def parse_value(text: str) -> tuple[str, np.ndarray]:
+    """`n=2,3` (a list), `n=5` (a scalar) or `n=@file.npy` as a name and an array; numbers become int64, float64 or bool."""
+    name, sep, value = text.partition("=")
+    if not sep or not name or not value:
+        raise OptionError(f"--value {text!r}: expected NAME=NUMBER,NUMBER... or NAME=@file.npy, for example --value size=2,3")
+    if value.startswith("@"):
+        return name, load_npy(Path(value[1:]), f"--value {name}")
+    words = [w.strip() for w in value.removesuffix(",").strip("[]").split(",")]
+    try:
+        if all(w in ("true", "false") for w in words):
+            array = np.array([w == "true" for w in words])
+        elif all(re.fullmatch(r"[+-]?\d+", w) for w in words):
+            array = np.array([int(w) for w in words], np.int64)
+        else:
+            array = np.array([float(w) for w in words], np.float64)
+    except (ValueError, OverflowError) as error:
+        raise OptionError(f"--value {text!r}: {error}", hint="write numbers separated by commas, or @file.npy") from error
+    return name, array if "," in value or value.startswith("[") else array.reshape(())
+
+
+def load_npy(path: Path, flag: str) -> np.ndarray:
+    """One array of a .npy file; pickled objects are refused. flag: who asks, for the error text."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise OptionError(f"{flag}: there is no file {str(path)!r}") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise OptionError(f"{flag}: {str(path)!r} is not a readable .npy file: {error}") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise OptionError(f"{flag}: {str(path)!r} is an .npz archive, expected one array in a .npy file")
+    return array
+
+
+SIZE_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_size(text: str, flag: str) -> int:
+    """`512M`, `5GiB`, `1.5g` as bytes (units are powers of 1024)."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", text.strip().lower())
+    if not match:
+        raise OptionError(f"{flag}: {text!r} is not a size", hint="for example 512M or 5GiB")
+    return int(float(match[1]) * SIZE_UNITS[match[2]])
+
+
+def format_size(count: float) -> str:
+    """Bytes for people: `97.5 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,173 @@
+"""Frozen facts about the machine compiled for: made once, handed down, never asked for again.
+
+A target prints as `kind:arch[,key=value...]` (only facts that differ from the arch's table) and parses back to an equal object, so it can
+stand in a reproducer or an artifact. The GPU rows describe the chip named in the comment; `,sms=...` describes another of the same arch.
+"""
+
+import os
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from mlc.errors import TargetError
+
+KINDS = ("cpu", "cuda", "rocm")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a kernel may assume. Zero means: no such thing on this kind of target.
+
+    vector_bits: widest register a lane-parallel operation works on (GPU: widest load of a thread). cores: hardware threads to use.
+    l1, l2: bytes of data cache (GPU: L1 + shared of an SM, whole L2). features: CPU: LLVM feature names beyond the arch level; GPU: what
+    backends choose atoms by. sms, shared_bytes (one block's most), registers (32-bit, of an SM), warp: GPU only.
+    """
+
+    kind: str
+    arch: str
+    vector_bits: int
+    cores: int
+    l1: int
+    l2: int
+    features: tuple[str, ...] = ()
+    sms: int = 0
+    shared_bytes: int = 0
+    registers: int = 0
+    warp: int = 0
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.kind != "cpu"
+
+    def has(self, feature: str) -> bool:
+        return feature in self.features
+
+    def __str__(self) -> str:
+        base = _FACTS[self.kind][self.arch]
+        changed = [f"{key}={'+'.join(value) if isinstance(value, tuple) else value}"
+                   for key in _OVERRIDABLE if (value := getattr(self, key)) != getattr(base, key)]
+        return ",".join([f"{self.kind}:{self.arch}", *changed])
+
+    @staticmethod
+    def parse(text: str) -> "Target":
+        """`cpu` (this machine), `cpu:x86-64-v3`, `cuda:sm_90a`, `rocm:gfx942`, each with optional `,key=value` facts."""
+        name, *overrides = text.strip().split(",")
+        if name == "cpu":
+            target = Target.host()
+        else:
+            kind, _, arch = name.partition(":")
+            if kind not in _FACTS:
+                raise _unknown("target", text, kind, list(KINDS))
+            if arch not in _FACTS[kind]:
+                found = f"unknown {kind} architecture" if arch else f"target '{kind}' needs an architecture, as in {kind}:..."
+                raise _unknown(found, text, arch, list(_FACTS[kind]))
+            target = _FACTS[kind][arch]
+        return replace(target, **dict(_override(text, item) for item in overrides)) if overrides else target
+
+    @staticmethod
+    def host() -> "Target":
+        """This machine's CPU: the highest level it has, its extra features, cores this process may use, and its cache sizes."""
+        flags = _cpu_flags()
+        arch = next((level for level, needs in reversed(_LEVEL_FLAGS.items()) if needs <= flags), None)
+        if arch is None:
+            raise TargetError("this machine's CPU lacks the x86-64-v2 instructions that mlc compiles for",
+                              hint="name another target, for example cpu:x86-64-v3, and run the artifact there")
+        base = _FACTS["cpu"][arch]
+        extra = tuple(sorted(llvm for flag, (llvm, least) in _EXTRA_FLAGS.items() if flag in flags and arch >= least))
+        return replace(base, cores=len(os.sched_getaffinity(0)), features=extra, l1=_cache_bytes(1) or base.l1, l2=_cache_bytes(2) or base.l2)
+
+    @staticmethod
+    def known() -> list[str]:
+        """Every name `parse` accepts, for help texts."""
+        return ["cpu", *(f"{kind}:{arch}" for kind, archs in _FACTS.items() for arch in archs)]
+
+
+def _cpu(arch: str, vector_bits: int) -> Target:
+    return Target("cpu", arch, vector_bits, cores=1, l1=32 << 10, l2=1 << 20)
+
+
+def _cuda(arch: str, sms: int, shared_kib: int, l1_kib: int, l2_mib: int, *features: str) -> Target:
+    common = ("mma", "ldmatrix", "cp.async")
+    return Target("cuda", arch, 128, cores=0, l1=l1_kib << 10, l2=l2_mib << 20, features=common + features, sms=sms,
+                  shared_bytes=shared_kib << 10, registers=65536, warp=32)
+
+
+def _rocm(arch: str, sms: int, registers: int, warp: int, l1_kib: int, l2_mib: int, *features: str) -> Target:
+    return Target("rocm", arch, 128, cores=0, l1=l1_kib << 10, l2=l2_mib << 20, features=features, sms=sms, shared_bytes=64 << 10,
+                  registers=registers, warp=warp)
+
+
+_FACTS: dict[str, dict[str, Target]] = {
+    kind: {t.arch: t for t in rows}
+    for kind, rows in {
+        "cpu": (_cpu("x86-64-v2", 128), _cpu("x86-64-v3", 256), _cpu("x86-64-v4", 512)),
+        "cuda": (
+            _cuda("sm_80", 108, 163, 192, 40),  # A100
+            _cuda("sm_86", 82, 99, 128, 6),  # RTX 3090
+            _cuda("sm_89", 128, 99, 128, 72, "fp8"),  # RTX 4090
+            _cuda("sm_90a", 132, 227, 256, 50, "fp8", "cluster", "tma", "wgmma"),  # H100 SXM, H200
+        ),
+        "rocm": (
+            _rocm("gfx90a", 104, 131072, 64, 16, 8, "mfma"),  # MI210
+            _rocm("gfx942", 304, 131072, 64, 32, 4, "mfma", "fp8"),  # MI300X; L2 is of one die
+            _rocm("gfx1100", 96, 98304, 32, 32, 6, "wmma"),  # RX 7900 XTX
+            _rocm("gfx1201", 64, 98304, 32, 32, 8, "wmma", "fp8"),  # RX 9070 XT
+        ),
+    }.items()
+}
+
+_OVERRIDABLE = tuple(f.name for f in fields(Target) if f.name not in ("kind", "arch"))
+
+# /proc/cpuinfo flags that a level needs; each level includes the ones before it.
+_V2 = frozenset("cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3".split())
+_V3 = _V2 | frozenset("avx avx2 bmi1 bmi2 f16c fma abm movbe xsave".split())
+_V4 = _V3 | frozenset("avx512f avx512bw avx512cd avx512dq avx512vl".split())
+_LEVEL_FLAGS = {"x86-64-v2": _V2, "x86-64-v3": _V3, "x86-64-v4": _V4}
+
+# /proc/cpuinfo flag -> (LLVM feature, lowest level it makes sense on)
+_EXTRA_FLAGS = {
+    "avx_vnni": ("avxvnni", "x86-64-v3"),
+    "avx512_vnni": ("avx512vnni", "x86-64-v4"),
+    "avx512_bf16": ("avx512bf16", "x86-64-v4"),
+    "avx512_fp16": ("avx512fp16", "x86-64-v4"),
+    "amx_tile": ("amx-tile", "x86-64-v4"),
+    "amx_int8": ("amx-int8", "x86-64-v4"),
+    "amx_bf16": ("amx-bf16", "x86-64-v4"),
+}
+
+
+def _unknown(what: str, text: str, name: str, known: list[str]) -> TargetError:
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    return TargetError(f"unknown {what} '{name}' in '{text}'" if what == "target" else f"{what} ('{text}')", hint=hint)
+
+
+def _override(text: str, item: str) -> tuple[str, int | tuple[str, ...]]:
+    key, _, value = item.strip().partition("=")
+    if key not in _OVERRIDABLE:
+        raise _unknown(f"unknown target fact '{key}'", text, key, list(_OVERRIDABLE))
+    if key == "features":
+        return key, tuple(sorted(f for f in value.split("+") if f))
+    if not value.isdecimal():
+        raise TargetError(f"target fact '{key}' must be a whole number, found '{value}' in '{text}'")
+    return key, int(value)
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError as error:
+        raise TargetError(f"cannot read this machine's CPU features: {error}", hint="name a target, for example cpu:x86-64-v3") from error
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return frozenset(line.partition(":")[2].split())
+
+
+def _cache_bytes(level: int) -> int | None:
+    """Bytes of core 0's data cache of a level, or None where the system does not say (some containers)."""
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            if int((index / "level").read_text()) == level and (index / "type").read_text().strip() != "Instruction":
+                return int((index / "size").read_text().strip().removesuffix("K")) << 10
+        except (OSError, ValueError):
+            continue
+    return None

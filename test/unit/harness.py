@@ -1,0 +1,88 @@
+"""Runs a graph-level function through upstream bufferisation and loops in this process: the slow, independent oracle for decompositions."""
+
+import ctypes
+from collections.abc import Callable, Sequence
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from mlc.backends.llvm import Machine, optimise
+from mlc.dialects._ext import verify
+from mlc.dialects.graph import TensorType
+from mlc.dtypes import BY_NUMPY
+from mlc.ir.context import make_context
+from mlc.ir.mlir import PassManager, func, ir, tensor
+from mlc.ir.mlir import llvm as llvm_dialect
+from mlc.passes.lower_graph_to_tile import LowerGraphToTile
+
+PIPELINE = (
+    "builtin.module(canonicalize,cse,"
+    "one-shot-bufferize{bufferize-function-boundaries=1 function-boundary-type-conversion=identity-layout-map "
+    "buffer-alignment=64},buffer-results-to-out-params{hoist-static-allocs modify-public-functions},canonicalize,"
+    "func.func(convert-linalg-to-loops),canonicalize,cse,expand-strided-metadata,lower-affine,convert-scf-to-cf,convert-math-to-libm,"
+    "convert-math-to-llvm,arith-expand,convert-arith-to-llvm,convert-index-to-llvm,finalize-memref-to-llvm,"
+    "convert-func-to-llvm{use-bare-ptr-memref-call-conv=1},convert-cf-to-llvm,reconcile-unrealized-casts,canonicalize)"
+)
+
+
+def run_graph(build: Callable[..., object], *inputs: np.ndarray) -> list[np.ndarray]:
+    """`build(*values)` makes graph ops from ir.Values and returns a value or list of values; gives the results on `inputs`."""
+    arrays = [np.ascontiguousarray(a).reshape(np.shape(a)) for a in inputs]
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.create()
+        types = [TensorType(a.shape, BY_NUMPY[a.dtype]) for a in arrays]
+        with ir.InsertionPoint(module.body):
+            function = func.FuncOp("main", ([t.mlir() for t in types], []))
+        block = function.add_entry_block()
+        with ir.InsertionPoint(block):
+            results = build(*block.arguments)
+            results = list(results) if isinstance(results, Sequence) else [results]
+            func.ReturnOp(results)
+        outs = [TensorType.of(r) for r in results]
+        function.operation.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get([t.mlir() for t in types], [o.mlir() for o in outs]))
+        broken = verify(module)
+        assert not broken, broken
+        LowerGraphToTile().run(module, None)  # type: ignore[arg-type]
+        broken = verify(module)
+        assert not broken, broken
+        _inline(block)
+        PassManager.parse(PIPELINE).run(module.operation)
+        text = llvm_dialect.translate_module_to_llvmir(module.operation)
+    results = [np.empty(o.shape, o.dtype.numpy) for o in outs]
+    engine_module, machine = optimise(text, Machine(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()))
+    engine = llvm.create_mcjit_compiler(engine_module, machine)
+    engine.finalize_object()
+    pointers = [a.ctypes.data for a in [*arrays, *results]]
+    ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(pointers))(engine.get_function_address("main"))(*pointers)
+    return results
+
+
+def _inline(block: ir.Block) -> None:
+    """Replaces tile.graph and tile.view by their contents; results that are arguments get a copy of their own."""
+    for view in list(block.operations):
+        op = view.operation
+        for region in op.regions:
+            for inner in region:
+                if op.name != "tile.graph" and not op.name.startswith("linalg."):
+                    _inline(inner)
+        if op.name == "tile.graph":
+            body = op.regions[0].blocks[0]
+            for argument, value in zip(body.arguments, op.operands):
+                argument.replace_all_uses_with(value)
+            *ops, end = [o.operation for o in body.operations]
+            for o in ops:
+                o.move_before(op)
+            for result, value in zip(op.results, list(end.operands)):
+                result.replace_all_uses_with(value)
+            end.erase()
+            op.erase()
+        elif op.name == "tile.view":
+            source, target = op.operands[0].type, op.results[0].type
+            with ir.InsertionPoint(op), op.location:
+                shape = ir.RankedTensorType.get([len(target.shape)], ir.IndexType.get())
+                from mlc.ir.mlir import arith
+
+                dims = arith.ConstantOp(shape, ir.DenseElementsAttr.get(np.array(target.shape, np.int64), type=shape)).result
+                op.results[0].replace_all_uses_with(tensor.ReshapeOp(target, op.operands[0], dims).result)
+                del source
+            op.erase()
