@@ -1,11 +1,14 @@
 """mlc compiles ONNX models to kernels: `exe = mlc.compile("model.onnx"); y = exe(x)`. Importing this imports nothing heavy."""
 
 import os
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlc import errors
-    from mlc.api import compile, load
+    from mlc.api import compile
+    from mlc.load import load
     from mlc.runtime.executor import Executable
     from mlc.target import Target
 
@@ -13,7 +16,7 @@ __version__ = "0.1.0"
 __all__ = ["Executable", "Target", "__version__", "compile", "errors", "load"]
 
 DISTRIBUTION = "mlc-compiler"
-_HOME = {"compile": "mlc.api", "load": "mlc.api", "Target": "mlc.target", "Executable": "mlc.runtime.executor"}
+_HOME = {"compile": "mlc.api", "load": "mlc.load", "Target": "mlc.target", "Executable": "mlc.runtime.executor"}
 
 
 def __getattr__(name: str) -> Any:
@@ -31,8 +34,18 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+class _Package(ModuleType):
+    """`mlc.load` is the function: the import of the submodule of the same name must not take its place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
 if os.path.isdir(os.path.join(os.path.dirname(__file__), "_cython")):  # a folder that only the other distribution has
     import warnings
 
-    warnings.warn("the distribution 'mlc-python' is installed over 'mlc-compiler': both own the import name 'mlc'. Keep one per environment: "
-                  "pip uninstall mlc-python mlc-compiler, then pip install mlc-compiler", RuntimeWarning, stacklevel=2)
+    warnings.warn("the distribution 'mlc-python' is installed over 'mlc-compiler': both own the import name 'mlc'. Keep one per "
+                  "environment: pip uninstall mlc-python mlc-compiler, then pip install mlc-compiler", RuntimeWarning, stacklevel=2)

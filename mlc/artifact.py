@@ -1,7 +1,6 @@
 """The `.mlc` artifact: a stored zip of plan, weights and code objects, mapped rather than read, with no pickle and a hash per member."""
 
 import hashlib
-import importlib.metadata
 import json
 import mmap
 import os
@@ -11,10 +10,11 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 import numpy as np
 
+from mlc import __version__
 from mlc.dtypes import BY_NAME, DType
 from mlc.errors import ArtifactError, CompilerError, ResourceError
 from mlc.weights import WeightStore
@@ -25,8 +25,9 @@ _MANIFEST, _PLAN, _WEIGHTS = "manifest.json", "plan.json", "weights.safetensors"
 _CHUNK = 1 << 22
 _LOCAL = struct.Struct("<4s5H3I2H")  # zip local file header
 # Safetensors' names. The rest (4 bits and less, FNUZ) is stored as U8, one element per byte; plan.json has the true type.
-_SAFETENSORS = {"f64": "F64", "f32": "F32", "f16": "F16", "bf16": "BF16", "f8E4M3FN": "F8_E4M3", "f8E5M2": "F8_E5M2", "f8E8M0FNU": "F8_E8M0",
-                "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8", "ui64": "U64", "ui32": "U32", "ui16": "U16", "ui8": "U8", "i1": "BOOL"}
+_SAFETENSORS = {"f64": "F64", "f32": "F32", "f16": "F16", "bf16": "BF16", "f8E4M3FN": "F8_E4M3", "f8E5M2": "F8_E5M2",
+                "f8E8M0FNU": "F8_E8M0", "i64": "I64", "i32": "I32", "i16": "I16", "i8": "I8", "ui64": "U64", "ui32": "U32",
+                "ui16": "U16", "ui8": "U8", "i1": "BOOL"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class TensorSpec:
     def parse(entry: Any, where: str) -> "TensorSpec":
         """From its JSON form; ArtifactError names `where` if it is malformed."""
         match entry:
-            case {"name": str(name), "dtype": str(dtype), "shape": [*shape]} if dtype in BY_NAME and all(type(d) is int and d >= 0 for d in shape):
+            case {"name": str(name), "dtype": str(dtype), "shape": [*shape]} if dtype in BY_NAME and all(map(_is_extent, shape)):
                 spec = TensorSpec(name, BY_NAME[dtype], tuple(shape))
             case _:
                 raise ArtifactError(f"{where}: found {str(entry)[:200]}, expected a name, a known dtype and a static shape")
@@ -65,6 +66,10 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+def _is_extent(d: object) -> bool:
+    return type(d) is int and d >= 0  # not a bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,18 +111,11 @@ def plan_tensors(plan: Mapping[str, Any], key: str) -> list[TensorSpec]:
     entries = plan.get(key, [])
     if not isinstance(entries, list):
         raise ArtifactError(f"plan.json: {key!r} is not a list")
-    return [TensorSpec.parse(e, f"plan.json: {key}[{i}]") for i, e in enumerate(entries)]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("mlc")
-    except importlib.metadata.PackageNotFoundError:  # a source tree that was not installed
-        return "0+source"
+    return [TensorSpec.parse(e, f"plan.json: {key}[{i}]") for i, e in enumerate(cast("list[object]", entries))]
 
 
 def _manifest(target: str, hashes: Mapping[str, str]) -> dict[str, Any]:
-    return {"schema": SCHEMA, "mlc": _version(), "target": target, "sha256": dict(hashes)}
+    return {"schema": SCHEMA, "mlc": __version__, "target": target, "sha256": dict(hashes)}
 
 
 def _json(value: object) -> bytes:
@@ -180,7 +178,7 @@ def _write_members(file: IO[bytes], target: str, plan: Mapping[str, Any], member
             header, _ = _header(specs, file.tell())
             yield struct.pack("<Q", len(header)) + header
             for spec, (_, array) in zip(specs, _arrays(specs, weights), strict=True):
-                yield memoryview(array.reshape(-1).view(np.uint8))
+                yield array.reshape(-1).view(np.uint8).data
                 yield bytes(-spec.bytes % ALIGN)
 
         for name, data in sorted({_PLAN: _json(plan), **members}.items()):
@@ -196,7 +194,8 @@ def _header(specs: list[TensorSpec], at: int) -> tuple[bytes, int]:
     header: dict[str, Any] = {}
     end = 0
     for i, spec in enumerate(specs):
-        header[spec.name] = {"dtype": _SAFETENSORS.get(spec.dtype.name, "U8"), "shape": list(spec.shape), "data_offsets": [end, end + spec.bytes]}
+        dtype = _SAFETENSORS.get(spec.dtype.name, "U8")
+        header[spec.name] = {"dtype": dtype, "shape": list(spec.shape), "data_offsets": [end, end + spec.bytes]}
         end += spec.bytes
         if pad := -end % ALIGN:
             header[f"__pad{i}"] = {"dtype": "U8", "shape": [pad], "data_offsets": [end, end + pad]}
@@ -280,7 +279,7 @@ class _Reader:
             self.bad(f"starts at {at}, outside the file", name)
         magic, *_, name_length, extra_length = _LOCAL.unpack_from(self.map, at)
         start = at + _LOCAL.size + name_length + extra_length
-        if magic != b"PK\3\4" or self.map[at + _LOCAL.size :][:0] or self.map[at + _LOCAL.size : at + _LOCAL.size + name_length] != name.encode():
+        if magic != b"PK\3\4" or self.map[at + _LOCAL.size : at + _LOCAL.size + name_length] != name.encode():
             self.bad(f"has no local header at {at}", name)
         if start + info.file_size > self.end:
             self.bad(f"ends at {start + info.file_size}, behind the last member's possible end {self.end}", name)
@@ -306,7 +305,8 @@ class _Reader:
             self.bad("checksum mismatch: the file is damaged", _MANIFEST)
         manifest = self.json_of(_MANIFEST)
         if manifest.get("schema") != SCHEMA:
-            self.bad(f"schema {manifest.get('schema')!r}, expected {SCHEMA}: made by mlc {manifest.get('mlc')}, this is {_version()}", _MANIFEST)
+            maker = manifest.get("mlc")
+            self.bad(f"schema {manifest.get('schema')!r}, expected {SCHEMA}: made by mlc {maker}, this is {__version__}", _MANIFEST)
         hashes = manifest.get("sha256")
         if not isinstance(hashes, dict) or not isinstance(manifest.get("target"), str):
             self.bad("expected a target and a table of hashes", _MANIFEST)
@@ -361,10 +361,10 @@ class _Reader:
                         self.bad(f"{spec.name!r} is {dtype}{shape} at {first}..{last}, expected {spec}, {spec.bytes} bytes", _WEIGHTS)
                 case _:
                     self.bad(f"has no tensor {spec.name!r}", _WEIGHTS)
-            array = np.frombuffer(self.map, np.uint8, spec.bytes, data + first)
+            array = np.frombuffer(self.map, np.uint8, end - start, start)[data - start + first : data - start + last]
             if (data + first) % ALIGN:  # packed again by another tool: legal, but kernels use aligned loads
-                array = aligned_empty((spec.bytes,), np.dtype(np.uint8))
-                array[:] = np.frombuffer(self.map, np.uint8, spec.bytes, data + first)
+                mapped, array = array, aligned_empty(array.shape, array.dtype)
+                array[:] = mapped
                 array.setflags(write=False)
             arrays.append(array.view(spec.dtype.numpy).reshape(spec.shape))
         return arrays

@@ -14,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,7 @@ class Cache:
         self._remove(self._entries / _name(key))
 
     @contextlib.contextmanager
-    def lock(self, key: str, timeout: float = 3600) -> Iterator[None]:
+    def lock(self, key: str, timeout: float = 3600) -> Generator[None]:
         """Holds the key's lock if that is possible: the second of two processes that want the same model waits for the first."""
         from filelock import FileLock
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mlc.errors import OptionError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mlc.target import Target
 
 OPT_LEVELS = (0, 1, 2, 3)
@@ -19,7 +19,7 @@ OPT_LEVELS = (0, 1, 2, 3)
 ENVIRONMENT: dict[str, str] = {
     "MLC_CACHE_DIR": "where compiled models are kept; default: the platform's cache directory for mlc",
     "MLC_CACHE_SIZE": "size at which the least recently used entries are dropped, e.g. 5GiB; 0 turns the cache off; default 10GiB",
-    "MLC_THREADS": "threads of the CPU runtime; default: the cores this process may use",
+    "MLC_NUM_THREADS": "threads of the CPU runtime; default: the cores this process may use",
     "NO_COLOR": "any value: no colours, and progress as plain lines",
 }
 
@@ -41,7 +41,7 @@ class CompileOptions:
 
     target: "Target"
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
-    values: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+    values: "Mapping[str, np.ndarray]" = field(default_factory=dict[str, "np.ndarray"])
     dump_dir: Path | None = None
     timing: bool = False
     opt_level: int = 3
@@ -62,8 +62,10 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(d) for d in re.split("[x,]", dims) if d)
 
 
-def parse_value(text: str) -> tuple[str, np.ndarray]:
+def parse_value(text: str) -> "tuple[str, np.ndarray]":
     """`n=2,3` (a list), `n=5` (a scalar) or `n=@file.npy` as a name and an array; numbers become int64, float64 or bool."""
+    import numpy as np
+
     name, sep, value = text.partition("=")
     if not sep or not name or not value:
         raise OptionError(f"--value {text!r}: expected NAME=NUMBER,NUMBER... or NAME=@file.npy, for example --value size=2,3")
@@ -82,15 +84,17 @@ def parse_value(text: str) -> tuple[str, np.ndarray]:
     return name, array if "," in value or value.startswith("[") else array.reshape(())
 
 
-def load_npy(path: Path, flag: str) -> np.ndarray:
+def load_npy(path: Path, flag: str) -> "np.ndarray":
     """One array of a .npy file; pickled objects are refused. flag: who asks, for the error text."""
+    import numpy as np
+
     try:
-        array = np.load(path, allow_pickle=False)
+        array: np.ndarray | np.lib.npyio.NpzFile = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise OptionError(f"{flag}: there is no file {str(path)!r}") from error
     except (OSError, ValueError, EOFError) as error:
         raise OptionError(f"{flag}: {str(path)!r} is not a readable .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
+    if isinstance(array, np.lib.npyio.NpzFile):
         array.close()
         raise OptionError(f"{flag}: {str(path)!r} is an .npz archive, expected one array in a .npy file")
     return array

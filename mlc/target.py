@@ -5,6 +5,7 @@ stand in a reproducer or an artifact. The GPU rows describe the chip named in th
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -57,10 +58,10 @@ class Target:
         else:
             kind, _, arch = name.partition(":")
             if kind not in _FACTS:
-                raise _unknown("target", text, kind, list(KINDS))
+                raise _unknown(f"unknown target '{text}'", kind, KINDS)
             if arch not in _FACTS[kind]:
-                found = f"unknown {kind} architecture" if arch else f"target '{kind}' needs an architecture, as in {kind}:..."
-                raise _unknown(found, text, arch, list(_FACTS[kind]))
+                found = f"unknown {kind} architecture '{arch}'" if arch else f"target '{kind}' needs an architecture"
+                raise _unknown(found, arch, _FACTS[kind])
             target = _FACTS[kind][arch]
         return replace(target, **dict(_override(text, item) for item in overrides)) if overrides else target
 
@@ -136,16 +137,15 @@ _EXTRA_FLAGS = {
 }
 
 
-def _unknown(what: str, text: str, name: str, known: list[str]) -> TargetError:
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
-    return TargetError(f"unknown {what} '{name}' in '{text}'" if what == "target" else f"{what} ('{text}')", hint=hint)
+def _unknown(message: str, name: str, known: Iterable[str]) -> TargetError:
+    near = get_close_matches(name, known := list(known), n=1)
+    return TargetError(message, hint=f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}")
 
 
 def _override(text: str, item: str) -> tuple[str, int | tuple[str, ...]]:
     key, _, value = item.strip().partition("=")
     if key not in _OVERRIDABLE:
-        raise _unknown(f"unknown target fact '{key}'", text, key, list(_OVERRIDABLE))
+        raise _unknown(f"unknown target fact '{key}' in '{text}'", key, _OVERRIDABLE)
     if key == "features":
         return key, tuple(sorted(f for f in value.split("+") if f))
     if not value.isdecimal():

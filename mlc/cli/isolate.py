@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from mlc import errors
@@ -22,7 +21,8 @@ from mlc.progress import Progress
 
 TICK = 0.2
 START = "import sys; sys.path[:] = sys.argv[2:]; from mlc.cli.worker import main; main(int(sys.argv[1]))"
-NO_MEMORY = ("bad_alloc", "out of memory", "Cannot allocate memory", "MemoryError", "failed to map segment", "Resource temporarily unavailable")
+NO_MEMORY = ("bad_alloc", "out of memory", "Cannot allocate memory", "MemoryError", "failed to map segment",
+             "Resource temporarily unavailable")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class Limits:
     memory: int | None = None
 
 
-def run_job(job: str, request: Mapping[str, Any], *, progress: Progress, limits: Limits = Limits(), verbose: bool = False) -> dict[str, Any]:  # noqa: B008 (frozen)
+UNLIMITED = Limits()
+
+
+def run_job(job: str, request: Mapping[str, Any], *, progress: Progress, limits: Limits = UNLIMITED,
+            verbose: bool = False) -> dict[str, Any]:
     """Runs `mlc.cli.jobs.<job>.job(request, report)` in a child and returns its answer (JSON both ways). Raises what it raised."""
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         text = json.dumps({"job": job, "request": request, "memory": limits.memory})
@@ -52,7 +56,8 @@ def run_job(job: str, request: Mapping[str, Any], *, progress: Progress, limits:
         raise _memory_error(progress.stage, limits)
     report = crash_report({"log.txt": output + failure.get("traceback", ""), "request.json": text})
     what = failure.get("bug") or (f"crashed ({signal.Signals(-code).name})" if code < 0 else f"died with exit code {code}")
-    raise CompilerError(f"compiler {what} while in stage '{progress.stage}'", hint=f"this is a bug in mlc; the log and the request are in {report}")
+    raise CompilerError(f"compiler {what} while in stage '{progress.stage}'",
+                        hint=f"this is a bug in mlc; the log and the request are in {report}")
 
 
 def _converse(text: str, log: IO[str], progress: Progress, limits: Limits) -> tuple[dict[str, Any] | None, int]:
@@ -80,7 +85,8 @@ def _listen(pipe: IO[bytes], progress: Progress, limits: Limits) -> dict[str, An
         selector.register(pipe, selectors.EVENT_READ)
         while True:
             if deadline is not None and time.monotonic() > deadline:
-                raise ResourceError(f"gave up after --timeout {limits.seconds:g} s, in stage '{progress.stage}'", hint="allow more time, or none: leave --timeout out")
+                raise ResourceError(f"gave up after --timeout {limits.seconds:g} s, in stage '{progress.stage}'",
+                                    hint="allow more time, or leave --timeout out")
             if not selector.select(TICK):
                 progress.tick()
                 continue
@@ -110,5 +116,6 @@ def _typed(error: Mapping[str, Any]) -> MlcError:
 
 def _memory_error(stage: str, limits: Limits) -> ResourceError:
     if limits.memory is not None:
-        return ResourceError(f"needs more than --max-memory {format_size(limits.memory)}, in stage '{stage}'", hint="allow more memory, or give smaller --shape")
+        return ResourceError(f"needs more than --max-memory {format_size(limits.memory)}, in stage '{stage}'",
+                             hint="allow more memory, or give smaller --shape")
     return ResourceError(f"ran out of memory in stage '{stage}'", hint="use a machine with more memory, or give smaller --shape")

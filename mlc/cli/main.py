@@ -66,12 +66,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 def run(args: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; errors go to stderr as `mlc: error: ...`."""
     try:
-        cli.main(args=args, prog_name="mlc", standalone_mode=False)
+        code = cli.main(args=args, prog_name="mlc", standalone_mode=False)  # what a command's Exit carries
         sys.stdout.flush()
     except MlcError as error:
         return fail(str(error), error.exit_code)
-    except click.exceptions.Exit as error:
-        return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 1
@@ -85,7 +83,7 @@ def run(args: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         return fail(str(crash_error(error)), CompilerError.exit_code)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def fail(text: str, code: int) -> int:

@@ -50,7 +50,7 @@ class Region:
 
 Dialect = ir.Dialect
 OPS: dict[str, "type[OpBase]"] = {}
-_ATTRIBUTES: dict[type, tuple[type, ...]] = {int: (int,), float: (float, int), bool: (bool,), str: (str,), list: (list,), dict: (dict,), ir.Type: (ir.Type,)}
+_ATTRIBUTES: dict[type, tuple[type, ...]] = {ir.Attribute: (ir.Attribute,), int: (int,), float: (float, int), bool: (bool,), str: (str,), list: (list,), dict: (dict,), ir.Type: (ir.Type,)}
 
 
 def dialect(namespace: str, summary: str) -> type[ir.Dialect]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
-from mlc.dtypes import BOOL, F32, F64, I8, I64, U8, DType
+from mlc.dtypes import BOOL, F32, F64, I8, I32, I64, U8, DType
 from mlc.ir.mlir import arith, ir, math
 
 Operand = Union["Scalar", int, float, bool]
@@ -206,7 +206,8 @@ class Scalar:
                 return Scalar(arith.FPToUIOp(type_, self.value).result, dtype)
             if dtype.kind == "i" and dtype.bits >= 32:
                 return Scalar(arith.FPToSIOp(type_, self.value).result, dtype)
-            return Scalar(arith.FPToSIOp(mlir_type(I64), self.value).result, I64).to(dtype)  # wraps, as C and numpy do on x86
+            wide = I64 if dtype.bits == 32 else I32  # wraps, as C and numpy do on x86; i32 where it will do: it vectorises everywhere
+            return Scalar(arith.FPToSIOp(mlir_type(wide), self.value).result, wide).to(dtype)
         if dtype.is_float:
             make = arith.SIToFPOp if source.kind == "i" else arith.UIToFPOp
             return Scalar(make(type_, self.value).result, dtype)
@@ -228,7 +229,21 @@ class Scalar:
         return self._make(getattr(math, name)(self.value))
 
     def pow(self, other: Operand) -> Scalar:
-        return self._make(math.powf(self.value, self._with(other).value))
+        """C's pow on floats. Integers wrap; a negative exponent gives what is left of 1/x: 1 for 1, 1 or -1 for -1, else 0."""
+        o = self._with(other)
+        if self.dtype.is_float:
+            return self._make(math.powf(self.value, o.value))
+        one, result, square = constant(1, self.dtype), constant(1, self.dtype), self
+        for bit in range(self.dtype.bits):
+            result = select((o.shr(bit) & 1).ne(0), result * square, result)
+            square = square * square
+        if self.dtype.kind == "u":
+            return result
+        return select((o < 0) & self.ne(one) & self.ne(-1), constant(0, self.dtype), result)
+
+    def copysign(self, other: Operand) -> Scalar:
+        """The float's magnitude with the sign of `other`."""
+        return self._make(math.copysign(self.value, self._with(other).value))
 
     def abs(self) -> Scalar:
         if self.dtype.is_float:

@@ -4,20 +4,23 @@ import ctypes
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 from mlc.backends.cpu.pages import EXEC, PAGE, READ, WRITE, Pages
 from mlc.errors import ArtifactError
 
 _MAX_IMAGE = (1 << 31) - PAGE  # every 32-bit relative reference inside the image must reach
 
-_EHDR, _SHDR, _SYM, _RELA = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ"), struct.Struct("<IBBHQQ"), struct.Struct("<QQq")
+_EHDR, _SHDR = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ")
+_SYM, _RELA = struct.Struct("<IBBHQQ"), struct.Struct("<QQq")
 _SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS, _SHT_REL, _SHT_INIT_ARRAY, _SHT_FINI_ARRAY, _SHT_UNWIND = 2, 4, 8, 9, 14, 15, 0x70000001
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXEC, _SHF_TLS = 1, 2, 4, 0x400
 _SHN_UNDEF, _SHN_LORESERVE, _SHN_ABS, _SHN_COMMON = 0, 0xFF00, 0xFFF1, 0xFFF2
 _STB_LOCAL, _STB_WEAK, _STT_TLS, _STT_IFUNC = 0, 2, 6, 10
 
-# Relocation type -> (what is addressed, minus the place itself?, how it is stored). Addressed: S the symbol; L the symbol, or a stub when it
-# lives outside the image, which a 32-bit field may not reach; G the symbol's slot in the GOT; T the GOT; s, l, g: S, L, G relative to the GOT.
+# Relocation type -> (what is addressed, minus the place itself?, how it is stored). Addressed: S the symbol; L the symbol, or a stub
+# when it lives outside the image, which a 32-bit field may not reach; G the symbol's slot in the GOT; T the GOT; s, l, g: S, L, G
+# relative to the GOT.
 _RELOCATIONS = {
     1: ("S", False, "<Q"), 24: ("S", True, "<Q"),                            # 64, PC64
     2: ("L", True, "<i"), 4: ("L", True, "<i"),                              # PC32, PLT32
@@ -79,10 +82,10 @@ class _Object:
             raise self.bad(f"not a relocatable x86-64 ELF object (found {ident[:6]!r}, type {kind}, machine {machine})")
         if shentsize != _SHDR.size or not 0 < shnum < _SHN_LORESERVE or shstrndx >= shnum:
             raise self.bad(f"bad section table ({shnum} entries of {shentsize} bytes)")
-        rows = list(_SHDR.iter_unpack(self.slice(shoff, shnum * _SHDR.size, "section table")))
+        rows: list[Any] = list(_SHDR.iter_unpack(self.slice(shoff, shnum * _SHDR.size, "section table")))
         name_row = rows[shstrndx]
         names = self.slice(name_row[4], name_row[5], "section names")
-        self.sections = [_Section(self.string(names, r[0]), r[1], r[2], r[4], r[5], r[6], r[7], r[8], r[9]) for r in rows]
+        self.sections: list[_Section] = [_Section(self.string(names, r[0]), r[1], r[2], r[4], r[5], r[6], r[7], r[8], r[9]) for r in rows]
         self.symbols: list[_Symbol] = []
         for s in self.sections:
             self._check(s)
@@ -114,7 +117,7 @@ class _Object:
             return
         if s.flags & _SHF_TLS:
             raise self.bad(f"thread-local section {s.name} is not supported")
-        if s.type in (_SHT_INIT_ARRAY, _SHT_FINI_ARRAY) and s.size:
+        if (s.type in (_SHT_INIT_ARRAY, _SHT_FINI_ARRAY) or s.name.startswith((".ctors", ".dtors"))) and s.size:
             raise self.bad(f"section {s.name}: constructors are not supported")
         if s.flags & _SHF_EXEC and s.flags & _SHF_WRITE:
             raise self.bad(f"section {s.name} is writable and executable")
@@ -130,7 +133,7 @@ class _Object:
             raise self.bad("bad symbol table")
         names = self.bytes_of(self.sections[table.link])
         out: list[_Symbol] = []
-        for name, info, _, section, value, size in _SYM.iter_unpack(self.bytes_of(table)):
+        for name, info, _, section, value, size in cast("Iterator[tuple[int, ...]]", _SYM.iter_unpack(self.bytes_of(table))):
             if _SHN_UNDEF < section < _SHN_LORESERVE:
                 if section >= len(self.sections) or value > self.sections[section].size:
                     raise self.bad(f"symbol {self.string(names, name)!r} lies outside the sections")
@@ -214,7 +217,8 @@ class LoadedCode:
     def address(self, name: str) -> int:
         """The address of a global symbol. Raises ArtifactError if no object defines it."""
         if name not in self.symbols:
-            raise ArtifactError(f"the objects define no symbol {name!r}", hint=f"they define {', '.join(sorted(self.symbols)[:20]) or 'none'}")
+            known = ", ".join(sorted(self.symbols)[:20])
+            raise ArtifactError(f"the objects define no symbol {name!r}", hint=f"they define {known or 'none'}")
         return self.symbols[name]
 
     def _define(self) -> dict[str, tuple[int, _Symbol]]:
@@ -286,10 +290,10 @@ class LoadedCode:
             return s.value
         if s.section == _SHN_COMMON:
             return base + self._common[s.name]
-        place = self._objects[obj].sections[s.section].place
-        if place is None:
-            raise self._objects[obj].bad(f"symbol {s.name!r} is in section {self._objects[obj].sections[s.section].name}, which is not loaded")
-        return base + place + s.value
+        section = self._objects[obj].sections[s.section]
+        if section.place is None:
+            raise self._objects[obj].bad(f"symbol {s.name!r} is in section {section.name}, which is not loaded")
+        return base + section.place + s.value
 
     def _fill(self, relocations: list[tuple[int, tuple[_Section, int, int, int, int]]]) -> None:
         base, image = self.pages.address, self.pages.view()

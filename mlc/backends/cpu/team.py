@@ -7,7 +7,7 @@ Waiting in Python would cost each wake-up two hand-overs of the GIL per thread. 
 import ctypes
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from mlc.backends.cpu.pages import EXEC, READ, Pages
@@ -22,18 +22,25 @@ mlc_worker:                         # (control, tid): never returns
     pushq %rbx
     pushq %rbp
     pushq %r12
-    subq $16, %rsp                  # the stack stays 16-aligned at the call; (%rsp) is the entry's seventh argument
+    pushq %r13
+    subq $24, %rsp                  # the stack stays 16-aligned at the call; (%rsp) is the entry's seventh argument
     movq %rdi, %rbx
     movq %rsi, %rbp
     xorl %r12d, %r12d               # the last run seen
 .Lidle:
-    movl 8(%rbx), %ecx
+    movl 8(%rbx), %r13d
+.Lround:
+    movl $32, %ecx
 .Lspin:
     cmpl %r12d, (%rbx)
     jne .Lgo
     pause
     decl %ecx
-    jg .Lspin
+    jnz .Lspin
+    movl $24, %eax                  # sched_yield(): the caller may be waiting for this very core
+    syscall
+    decl %r13d
+    jg .Lround
     lock incl 4(%rbx)
     movl $202, %eax                 # futex(&run, WAIT_PRIVATE, seen, no timeout); whatever it returns, look again
     movq %rbx, %rdi
@@ -68,7 +75,8 @@ mlc_worker:                         # (control, tid): never returns
     .p2align 4
 mlc_run:                            # (control): returns when every thread has left the entry
     pushq %rbx
-    subq $16, %rsp
+    pushq %rbp
+    subq $8, %rsp
     movq %rdi, %rbx
     movl 168(%rbx), %eax
     decl %eax
@@ -93,13 +101,19 @@ mlc_run:                            # (control): returns when every thread has l
     movq 168(%rbx), %r9
     callq *128(%rbx)
 .Lfinish:
-    movl 8(%rbx), %ecx
+    movl 8(%rbx), %ebp
+.Lturn:
+    movl $32, %ecx
 .Lpoll:
     cmpl $0, 64(%rbx)
     je .Ldone
     pause
     decl %ecx
-    jg .Lpoll
+    jnz .Lpoll
+    movl $24, %eax                  # sched_yield()
+    syscall
+    decl %ebp
+    jg .Lturn
     movl $1, %eax
     xchgl %eax, 68(%rbx)
     movl 64(%rbx), %edx
@@ -112,21 +126,23 @@ mlc_run:                            # (control): returns when every thread has l
     syscall
     jmp .Lfinish
 .Ldone:
-    addq $16, %rsp
+    addq $8, %rsp
+    popq %rbp
     popq %rbx
     retq
 """
 CODE = bytes.fromhex(
-    "535541544883ec104889fb4889f54531e48b4b084439237525f390ffc97ff5f0ff4304b8ca0000004889dfbe800000004489e24531d20f05f0ff4b04ebd3448b"
-    "23488b83b000000048890424488bbb88000000488bb390000000488b9398000000488b8ba00000004989e84c8b8ba8000000ff9380000000f0ff4b407593837b"
-    "4400748db8ca000000488d7b40be81000000ba010000000f05e973ffffff6690534883ec104889fb8b83a8000000ffc8894340c7434400000000f0ff03837b04"
-    "007414b8ca0000004889dfbe81000000baffffff7f0f05488b83b000000048890424488bbb88000000488bb390000000488b9398000000488b8ba00000004531"
-    "c04c8b8ba8000000ff93800000008b4b08837b4000742af390ffc97ff4b8010000008743448b534085d27415b8ca000000488d7b40be800000004531d20f05eb"
-    "cd4883c4105bc3"
+    "5355415441554883ec184889fb4889f54531e4448b6b08b9200000004439237531f390ffc975f5b8180000000f0541ffcd7fe4f0ff4304b8ca0000004889dfbe"
+    "800000004489e24531d20f05f0ff4b04ebc1448b23488b83b000000048890424488bbb88000000488bb390000000488b9398000000488b8ba00000004989e84c"
+    "8b8ba8000000ff9380000000f0ff4b407581837b44000f8477ffffffb8ca000000488d7b40be81000000ba010000000f05e95dffffff662e0f1f840000000000"
+    "53554883ec084889fb8b83a8000000ffc8894340c7434400000000f0ff03837b04007414b8ca0000004889dfbe81000000baffffff7f0f05488b83b000000048"
+    "890424488bbb88000000488bb390000000488b9398000000488b8ba00000004531c04c8b8ba8000000ff93800000008b6b08b920000000837b40007435f390ff"
+    "c975f4b8180000000f05ffcd7fe4b8010000008743448b534085d27415b8ca000000488d7b40be800000004531d20f05ebbd4883c4085d5bc3"
 )
-RUN_OFFSET = 160  # of mlc_run in CODE
+RUN_OFFSET = 192  # of mlc_run in CODE
 
-SPINS = 2000  # pauses before a thread sleeps: 30-100 us, enough to stay awake between back-to-back calls
+_sched_getcpu = ctypes.PyDLL(None).sched_getcpu  # PyDLL: too quick to be worth giving up the GIL
+SPINS = 64  # rounds of 32 pauses and a yield before a thread sleeps: about 100 us, enough to stay awake between back-to-back calls
 
 
 class _Control(ctypes.Structure):
@@ -161,17 +177,36 @@ class Team:
         self._control.nthreads = size
         self._control.spins = SPINS if size <= len(os.sched_getaffinity(0)) else 0  # spinning would keep the others off the cores
         self._run = _run
+        self._core = -1  # where the caller was at the last run
+        workers = [threading.Thread(target=_worker, args=(self._address, tid), name=f"mlc-worker-{tid}", daemon=True)
+                   for tid in range(1, size)]
         try:
-            for tid in range(1, size):
-                threading.Thread(target=_worker, args=(self._address, tid), name=f"mlc-worker-{tid}", daemon=True).start()
+            for worker in workers:
+                worker.start()
         except RuntimeError as e:
             raise ResourceError(f"cannot start {size} threads: {e}", hint="ask for fewer: load(..., threads=n) or MLC_NUM_THREADS") from e
+        self._workers = [worker.native_id for worker in workers]
 
     def run(self, entry: int, inputs: int, outputs: int, weights: int, arena: int, sync: int) -> None:
         """Calls `entry` in every thread of the team and returns when all have left it. Arguments are addresses."""
+        if (core := _sched_getcpu()) != self._core:
+            self._avoid(core)
         c = self._control
         c.entry, c.inputs, c.outputs, c.weights, c.arena, c.sync = entry, inputs, outputs, weights, arena, sync
         self._run(self._address)
+
+    def _avoid(self, core: int) -> None:
+        """Keeps the workers off the caller's core. Linux likes to wake a thread where its waker runs; there it would wait until the caller
+        is through with its own share, or until the next load balancing milliseconds later."""
+        self._core = core
+        others = os.sched_getaffinity(0) - {core}
+        if len(others) < self.size - 1:
+            return
+        for worker in self._workers:
+            try:
+                os.sched_setaffinity(worker or 0, others)
+            except OSError:  # a sandbox forbids it: slower, not wrong
+                return
 
 
 _worker = None  # the two functions in CODE, mapped on first use
@@ -180,7 +215,7 @@ _idle: dict[int, list[Team]] = {}  # by size; the last one used is on top, and m
 
 
 @contextmanager
-def lease(size: int) -> Iterator[Team]:
+def lease(size: int) -> Generator[Team]:
     """A team of `size` threads for one run: an idle one of this process if there is one. Executables that run at the same time get
     different teams, those that take turns share one."""
     idle = _idle.setdefault(size, [])

@@ -1,16 +1,14 @@
-"""graph.elementwise and graph.cast: one function per element, numpy broadcasting."""
-
+"""graph.elementwise, graph.cast, graph.bitcast: one function per element, numpy broadcasting."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import pi, sqrt
 
 from mlc.dialects._build import Builder, Tensor
 from mlc.dialects._ext import Operand, Operands, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, builder
-from mlc.dtypes import BOOL, BY_NAME, DType
-from mlc.ir.mlir import ir
-from mlc.ir.scalar import Scalar, compute_dtype, select
+from mlc.dialects.graph.functions import FUNCTIONS, Function
+from mlc.dtypes import BOOL, BY_NAME, U8, DType
+from mlc.ir import codecs
+from mlc.ir.mlir import arith, ir, linalg, tensor
 
 
 def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -30,62 +28,32 @@ def broadcast_read(t: Tensor, rank: int) -> tuple[Tensor, Callable[..., list]]:
     return t, lambda *i: [0 if d == 1 else i[rank - t.rank + k] for k, d in enumerate(t.shape)]
 
 
-@dataclass(frozen=True)
-class Function:
-    """One elementwise function: how many operands, what it emits (on compute scalars), and the kinds and result it takes and gives."""
-
-    arity: int
-    emit: Callable[..., Scalar]
-    kinds: str = "fiu"
-    result: DType | None = None  # None: the operands' type
-
-
-def _logistic(x: Scalar) -> Scalar:
-    return 1.0 / (1.0 + (-x).math("exp"))
-
-
-FUNCTIONS: dict[str, Function] = {
-    "add": Function(2, lambda a, b: a + b),
-    "sub": Function(2, lambda a, b: a - b),
-    "mul": Function(2, lambda a, b: a * b),
-    "div": Function(2, lambda a, b: a / b),
-    "min": Function(2, lambda a, b: a.min(b)),
-    "max": Function(2, lambda a, b: a.max(b)),
-    "neg": Function(1, lambda x: -x),
-    "abs": Function(1, lambda x: x.abs()),
-    "relu": Function(1, lambda x: x.max(0)),
-    "sigmoid": Function(1, _logistic, "f"),
-    "gelu": Function(1, lambda x: 0.5 * x * (1.0 + (x * (1 / sqrt(2))).math("erf")), "f"),
-    "gelu_tanh": Function(1, lambda x: 0.5 * x * (1.0 + (sqrt(2 / pi) * (x + 0.044715 * x * x * x)).math("tanh")), "f"),
-    **{name: Function(1, lambda x, name=name: x.math(name), "f") for name in ("exp", "log", "sqrt", "tanh", "erf", "sin", "cos", "floor", "ceil")},
-    "eq": Function(2, lambda a, b: a.eq(b), "fiub", BOOL),
-    "lt": Function(2, lambda a, b: a < b, "fiu", BOOL),
-    "and": Function(2, lambda a, b: a & b, "b"),
-    "or": Function(2, lambda a, b: a | b, "b"),
-    "not": Function(1, lambda a: ~a, "b"),
-    "where": Function(3, select, "fiub"),
-}
-
-
 class ElementwiseOp(GraphOp, name="elementwise"):
     """y[i] = fn(x0[i], x1[i], ...) with numpy broadcasting; operands of one element type (`where`: bool first).
 
-    Floats narrower than 32 bits compute in f32 and round once. Integer arithmetic wraps.
+    params: the numbers that some functions take (alpha, beta, ...), in the order of `FUNCTIONS[fn].params`.
+    Floats narrower than 32 bits compute in f32 and round once. Integer arithmetic wraps; x / 0 = 0.
 
     Example: %y = "graph.elementwise"(%a, %b) {fn = "add"} : (tensor<2x3xf32>, tensor<3xf32>) -> tensor<2x3xf32>
+             %z = "graph.elementwise"(%y) {fn = "elu", params = [1.0]} : (tensor<2x3xf32>) -> tensor<2x3xf32>
     """
 
     inputs: Operands
     fn: str
+    params: list = []
     y: Result
 
     @staticmethod
-    def infer(types: list[TensorType], fn: str) -> list[TensorType]:
+    def infer(types: list[TensorType], fn: str, params: Sequence[float] = ()) -> list[TensorType]:
         if fn not in FUNCTIONS:
             raise VerifyError(f"knows no function '{fn}'; there are {', '.join(sorted(FUNCTIONS))}")
         spec = FUNCTIONS[fn]
         if len(types) != spec.arity:
             raise VerifyError(f"'{fn}' takes {spec.arity} operands, got {len(types)}")
+        if len(params) != len(spec.params) or not all(isinstance(p, int | float) for p in params):
+            raise VerifyError(f"'{fn}' takes {len(spec.params)} params ({', '.join(spec.params) or 'none'}), got {list(params)}")
+        if fn == "power" and (params[0] < 0 or params[0] != int(params[0])):
+            raise VerifyError(f"'power' takes an integer exponent >= 0, got {params[0]}")
         values = types[1:] if fn == "where" else types
         if fn == "where" and types[0].dtype != BOOL:
             raise VerifyError(f"'where' needs a bool condition, got {types[0].dtype}")
@@ -96,15 +64,45 @@ class ElementwiseOp(GraphOp, name="elementwise"):
         return [TensorType(broadcast([t.shape for t in types]), spec.result or values[0].dtype)]
 
     def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
-        out = self.types[0]
-        spec = FUNCTIONS[self.py("fn")]
-        return [b.compute(out.shape, out.dtype, [broadcast_read(x, out.rank) for x in xs], spec.emit)]
+        out, params = self.types[0], self.py("params")
+        emit = FUNCTIONS[self.py("fn")].emit
+        return [b.compute(out.shape, out.dtype, [broadcast_read(x, out.rank) for x in xs], lambda *scalars: emit(*scalars, *params))]
 
 
 class CastOp(GraphOp, name="cast"):
-    """Element type conversion: floats round to nearest even, float to integer truncates, integers wrap, bool is x != 0.
+    """Element type conversion: floats round to nearest even (once, whatever the types), float to integer truncates, integers wrap, bool is x != 0.
+
+    saturate: too large a value, infinity included, becomes the largest of a float8 type; else infinity, or NaN where the type has none.
+    round_mode: `up`, `down` or `nearest`, for f8E8M0FNU only, which takes magnitudes.
+    A float too large for an integer type gives some integer.
 
     Example: %y = "graph.cast"(%x) {to = i32} : (tensor<4xf32>) -> tensor<4xi32>
+    """
+
+    x: Operand
+    to: ir.Type
+    saturate: bool = True
+    round_mode: str = "up"
+    y: Result
+
+    @staticmethod
+    def infer(types: list[TensorType], to: ir.Type, saturate: bool = True, round_mode: str = "up") -> list[TensorType]:
+        if round_mode not in codecs.ROUND_MODES:
+            raise VerifyError(f"has round_mode '{round_mode}', expected one of {', '.join(codecs.ROUND_MODES)}")
+        return [types[0].with_dtype(element_type(to))]
+
+    def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
+        out, saturate, round_mode = self.types[0], self.py("saturate"), self.py("round_mode")
+        x = xs[0].dtype
+        if x == out.dtype or (x.is_integer and out.dtype.is_integer and x.bits == out.dtype.bits >= 8):
+            return [Tensor(xs[0].value, out.dtype)]
+        return [b.compute(out.shape, out.dtype, [broadcast_read(xs[0], out.rank)], lambda x: codecs.convert(x, out.dtype, saturate, round_mode))]
+
+
+class BitcastOp(GraphOp, name="bitcast"):
+    """The same bits read as another element type of equal width (bool counts as one byte of 0 or 1).
+
+    Example: %y = "graph.bitcast"(%x) {to = i32} : (tensor<4xf32>) -> tensor<4xi32>
     """
 
     x: Operand
@@ -113,25 +111,69 @@ class CastOp(GraphOp, name="cast"):
 
     @staticmethod
     def infer(types: list[TensorType], to: ir.Type) -> list[TensorType]:
-        return [types[0].with_dtype(BY_NAME[str(to)])]
+        x, dtype = types[0].dtype, element_type(to)
+        if _width(x) != _width(dtype):
+            raise VerifyError(f"needs types of one width, got {x} ({_width(x)} bits) and {dtype} ({_width(dtype)} bits)")
+        return [types[0].with_dtype(dtype)]
 
     def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
-        out = self.types[0]
-        return [b.compute(out.shape, out.dtype, [(xs[0], lambda *i: i)], lambda x: x.to(compute_dtype(out.dtype)))]
+        x, out = xs[0], self.types[0]
+        if out.dtype == BOOL:
+            return [b.cast(Tensor(x.value, U8), BOOL)]
+        if x.dtype.storage == out.dtype.storage:
+            return [Tensor(x.value, out.dtype)]  # no codec in between: NaNs keep their payload
+        return b.kernel([x], [(out.dtype, x.shape)], lambda t: [_reinterpret(t, out.dtype)])
+
+
+def _width(dtype: DType) -> int:
+    return 8 if dtype == BOOL else dtype.bits
+
+
+def _reinterpret(t: Tensor, dtype: DType) -> Tensor:
+    stored = codecs.storage_type(dtype)
+    empty = tensor.EmptyOp(list(t.shape), stored).result
+    identity = ir.AffineMapAttr.get(ir.AffineMap.get_identity(t.rank))
+    kinds = ir.ArrayAttr.get([ir.Attribute.parse("#linalg.iterator_type<parallel>")] * t.rank)
+    op = linalg.GenericOp([empty.type], [t.value], [empty], ir.ArrayAttr.get([identity, identity]), kinds)
+    block = op.regions[0].blocks.append(t.value.type.element_type, stored)
+    with ir.InsertionPoint(block):
+        linalg.YieldOp([arith.BitcastOp(stored, block.arguments[0]).result])
+    return Tensor(op.results[0], dtype)
 
 
 _elementwise = builder(ElementwiseOp)
 _cast = builder(CastOp)
+_bitcast = builder(BitcastOp)
 
 
-def elementwise(fn: str, *operands: object) -> object:
-    """`elementwise("add", x, y)`."""
-    return _elementwise(*operands, fn=fn)
+def elementwise(fn: str, *operands: ir.Value, params: Sequence[float] = ()) -> ir.Value:
+    """`elementwise("add", x, y)`, `elementwise("elu", x, params=[1.0])`."""
+    return _elementwise(*operands, fn=fn, params=[float(p) for p in params])
 
 
-def cast(x: object, to: DType) -> object:
-    """`cast(x, F16)`."""
-    return _cast(x, to=TensorType((), to).mlir().element_type)
+def cast(x: ir.Value, to: DType, saturate: bool = True, round_mode: str = "up") -> ir.Value:
+    """`cast(x, F16)`; x itself when it has that type."""
+    if TensorType.of(x).dtype == to:
+        return x
+    return _cast(x, to=type_attribute(to), saturate=saturate, round_mode=round_mode)
 
 
-__all__ = ["FUNCTIONS", "CastOp", "ElementwiseOp", "Function", "broadcast", "broadcast_read", "cast", "elementwise"]
+def bitcast(x: ir.Value, to: DType) -> ir.Value:
+    """`bitcast(x, I32)`."""
+    return _bitcast(x, to=type_attribute(to))
+
+
+def type_attribute(dtype: DType) -> ir.Type:
+    """An element type as the value of an attribute."""
+    return ir.Type.parse(dtype.name)
+
+
+def element_type(type_: ir.Type) -> DType:
+    """The element type that an attribute names; VerifyError for one that mlc does not know."""
+    if str(type_) not in BY_NAME:
+        raise VerifyError(f"knows no element type {type_}")
+    return BY_NAME[str(type_)]
+
+
+__all__ = ["FUNCTIONS", "BitcastOp", "CastOp", "ElementwiseOp", "Function", "bitcast", "broadcast", "broadcast_read", "cast", "element_type",
+           "elementwise", "type_attribute"]

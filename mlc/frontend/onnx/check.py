@@ -11,7 +11,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto
 from mlc.errors import ModelError, UnsupportedError
 from mlc.frontend.onnx.nodes import all_nodes, describe, local_name, needs, opsets_of, ordered, plain_domain, subgraphs
 
-MAX_DEPTH = 32
+MAX_DEPTH = 24  # of graphs in nodes, and of functions in functions; protobuf itself stops at about 33 graphs
 FunctionKey = tuple[str, str, str]
 
 

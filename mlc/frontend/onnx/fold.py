@@ -4,6 +4,7 @@ The output shapes are inferred *before* anything is computed; a model cannot mak
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ MAX_ELEMENTS = 1 << 20  # of all inputs and outputs together, for ops whose cost
 MAX_SLOW_ELEMENTS = 1 << 12  # for ops that onnx.reference computes in Python loops or in more than linear time
 MAX_INFERENCE_ELEMENTS = 1 << 10  # larger inputs never decide a shape
 DOMAINS = ("", "ai.onnx.ml")
+NEWEST = 1 << 30  # an opset later than all: the schema registry gives the latest version
 
 SLOW = frozenset(
     "AffineGrid Attention AveragePool BatchNormalization Col2Im Conv ConvInteger ConvTranspose DFT DeformConv Det Einsum GRU Gemm GridSample "
@@ -30,6 +32,9 @@ SLOW = frozenset(
 # Their output shape depends on values, but is never larger than what is written here as a multiple of the input.
 BOUNDED = frozenset(("NonZero", "Unique", "Compress", "NonMaxSuppression"))
 VIEWS = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"))
+
+# Ops whose older versions mean something else although their signature looks the same, and the first version that means what it means now.
+CHANGED_MEANING = {"RoiAlign": 16, "PRelu": 7}
 
 
 class Inferred(NamedTuple):
@@ -45,7 +50,7 @@ def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, 
     node: attribute references already replaced. inputs: None where an optional input is absent; all others known.
     """
     domain = plain_domain(node.domain)
-    if domain not in DOMAINS or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
+    if domain not in DOMAINS or node.op_type == "Constant" or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
         return None
     schema = schema_of(node, opsets)
     if schema is None or schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.NonDeterministic:
@@ -64,7 +69,7 @@ def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, 
     if node.op_type in VIEWS and not domain:
         data, (_, shape) = next(iter(given.values())), next(iter(inferred.values()))
         if data.size > MAX_INFERENCE_ELEMENTS and shape is not None and prod(shape) == data.size:
-            return [data.reshaped(shape, node.output[0])]
+            return [data.reshaped(shape)]
     cost = sum(t.size for t in given.values())
     for _, shape in inferred.values():
         if shape is None and node.op_type not in BOUNDED:
@@ -72,7 +77,7 @@ def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, 
         cost += prod(shape) if shape is not None else cost * max(t.rank for t in given.values())
     if cost > (MAX_SLOW_ELEMENTS if node.op_type in SLOW else MAX_ELEMENTS):
         return None
-    return _run(local, given, opsets, inferred)
+    return _run(schema, local, given, opsets, inferred)
 
 
 def schema_of(node: NodeProto, opsets: Mapping[str, int]) -> onnx.defs.OpSchema | None:
@@ -100,14 +105,17 @@ def _infer(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tens
     return inferred
 
 
-def _run(node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int], inferred: Mapping[str, Inferred],
+def _run(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int], inferred: Mapping[str, Inferred],
          ) -> list[Tensor | None] | None:
     graph = helper.make_graph(
         [node], "fold", [helper.make_tensor_value_info(name, t.dtype.onnx, t.shape) for name, t in given.items()],
         [helper.make_value_info(name, onnx.TypeProto()) for name in node.output if name])
     try:
         with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(graph, opsets=dict(opsets)).run(None, {name: t.value for name, t in given.items()})
+            evaluator = ReferenceEvaluator(graph, opsets=dict(opsets))
+            if not _is_current(node.op_type, schema.domain, schema.since_version) and not _is_versioned(type(evaluator.rt_nodes_[0]).__name__):
+                return None
+            results = evaluator.run(None, {name: t.value for name, t in given.items()})
     except Exception:  # an op or element type the reference cannot do: the node becomes IR instead
         return None
     arrays = dict(zip(filter(None, node.output), map(np.asarray, results), strict=True))
@@ -116,7 +124,37 @@ def _run(node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int]
         # The reference promotes types where numpy does; such a result is not the op's.
         if array.dtype not in BY_NUMPY or code not in (0, BY_NUMPY[array.dtype].onnx) or shape not in (None, array.shape):
             return None
-    return [Tensor.known(arrays[name], name) if name else None for name in node.output]
+    return [Tensor.known(arrays[name]) if name else None for name in node.output]
+
+
+def _is_versioned(class_name: str) -> bool:
+    """The reference has several versions of the op, `Squeeze_11` and so on, and took the right one."""
+    return class_name.rpartition("_")[2].isdigit()
+
+
+@cache
+def _is_current(op: str, domain: str, since: int) -> bool:
+    """Whether this version of an op still means what the newest one means; the reference mostly has only that.
+
+    It does when the newest only adds: optional attributes, trailing inputs, element types. Softmax before opset 13 had another default axis,
+    Add before opset 7 another broadcast: not the same.
+    """
+    new = onnx.defs.get_schema(op, NEWEST, domain)
+    old = onnx.defs.get_schema(op, since, domain)
+    if new.since_version == since:
+        return True
+    if new.deprecated or since < CHANGED_MEANING.get(op, 0):
+        return False
+    for name, now in new.attributes.items():
+        before = old.attributes.get(name)
+        if now.required and (before is None or not before.required):
+            return False
+    for name, before in old.attributes.items():
+        now = new.attributes.get(name)
+        if now is None or now.type != before.type or now.default_value != before.default_value:
+            return False
+    names = [i.name for i in old.inputs]
+    return names == [i.name for i in new.inputs][:len(names)] and new.min_input <= old.min_input
 
 
 def type_proto(tensor: Tensor) -> onnx.TypeProto:

@@ -15,7 +15,7 @@ from mlc.weights import Weight
 
 MAX_BYTES = 1 << 46  # beyond any machine; keeps every later product inside int64
 MAX_RANK = 32
-VALUES_PER_INT32 = {4: 2, 2: 4}  # sub-byte types: values packed into one entry of int32_data
+VALUES_PER_INT32 = {4: 2, 2: 4}  # packed types: how many values share one entry of int32_data, by bits
 
 
 def type_name(code: int) -> str:
@@ -44,7 +44,7 @@ class TensorReader:
         dtype = dtype_of(tensor.data_type, where)
         shape = checked_shape(tensor.dims, dtype, where)
         count = prod(shape)
-        needed = (count * dtype.bits + 7) // 8 if dtype.bits < 8 else count * dtype.bytes
+        needed = (count * dtype.bits + 7) // 8 if _is_packed(dtype) else count * dtype.bytes
         if tensor.HasField("segment"):
             raise UnsupportedError(f"{where}: tensors stored in segments are not supported")
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -115,7 +115,7 @@ def checked_shape(dims: Iterable[int], dtype: DType, where: str) -> tuple[int, .
 
 def decode(raw: memoryview, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
     """ONNX's little-endian bytes as an array: a view where bytes and alignment allow it; sub-byte values are spread to one per byte."""
-    if dtype.bits < 8:
+    if _is_packed(dtype):
         per, mask, packed = 8 // dtype.bits, (1 << dtype.bits) - 1, np.frombuffer(raw, np.uint8)
         out = np.empty((len(packed), per), np.uint8)
         for i in range(per):  # low bits first
@@ -125,6 +125,11 @@ def decode(raw: memoryview, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
         return (np.frombuffer(raw, np.uint8) != 0).reshape(shape)
     array = np.frombuffer(raw, dtype.numpy).reshape(shape)
     return array if array.flags.aligned else array.copy()
+
+
+def _is_packed(dtype: DType) -> bool:
+    """Several values share a byte in ONNX's encoding (bools do not)."""
+    return dtype.bits < 8 and dtype.kind != "b"
 
 
 def _typed_fields(tensor: TensorProto) -> list[str]:

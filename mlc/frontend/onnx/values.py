@@ -43,7 +43,7 @@ class Tensor:
     def of_weight(cls, weight: Weight) -> "Tensor":
         return cls(weight.name, weight.dtype, weight.shape, read=weight.read)
 
-    def reshaped(self, shape: tuple[int, ...], name: str) -> "Tensor":
+    def reshaped(self, shape: tuple[int, ...], name: str = "") -> "Tensor":
         """The same known elements in another shape, read no earlier than needed."""
         return Tensor(name, self.dtype, shape, read=lambda: self.value.reshape(shape))
 

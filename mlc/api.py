@@ -1,0 +1,95 @@
+"""`mlc.compile`, and `build`, which both it and the command line use to compile through the cache."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlc.errors import ArtifactError
+from mlc.options import CompileOptions
+from mlc.progress import Progress, Report, ignore
+from mlc.target import Target
+
+if TYPE_CHECKING:
+    from mlc.artifact import Artifact
+    from mlc.cache import Cache
+    from mlc.frontend.onnx.load import ModelSource
+    from mlc.runtime.executor import Executable
+
+
+def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mapping[str, tuple[int, ...]] | None = None,
+            values: Mapping[str, object] | None = None, opt_level: int = 3, threads: int | None = None, cache: bool = True,
+            dump_dir: str | PathLike[str] | None = None, progress: bool | None = None) -> "Executable":
+    """Compiles an ONNX model and returns a callable.
+
+    model: a path, bytes or an onnx.ModelProto. target: `cpu`, `cuda:sm_90a`, `rocm:gfx942`, ... shapes: of inputs whose shape the model
+    leaves open. values: of inputs whose *value* decides a shape. threads: of the CPU runtime. cache: use the compile cache.
+    dump_dir: gets the IR of every level. progress: on stderr once a compile takes a second; None: only if stderr is a terminal.
+    Raises a subclass of mlc.errors.MlcError.
+    """
+    import sys
+
+    from mlc.load import executable
+
+    options = CompileOptions(
+        target=Target.parse(target) if isinstance(target, str) else target,
+        shapes={name: tuple(int(d) for d in shape) for name, shape in (shapes or {}).items()},
+        values={name: np.asarray(value) for name, value in (values or {}).items()},
+        dump_dir=None if dump_dir is None else Path(dump_dir),
+        opt_level=opt_level,
+    )
+    with Progress("compiling", show=sys.stderr.isatty() if progress is None else progress) as report:
+        artifact = build(model, options, cached=cache, report=report).artifact
+    return executable(artifact, threads)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What `build` made. hit: it came out of the cache. uncached: why the cache had no part in it, if so."""
+
+    artifact: "Artifact"
+    hit: bool = False
+    uncached: str | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def build(model: "ModelSource", options: CompileOptions, *, cached: bool = True, report: Report = ignore) -> Built:
+    """Compiles through the cache (unless IR dumps or timings are wanted, which only a real compile gives)."""
+    from mlc.artifact import read_artifact
+
+    cache, key, reason = _open_cache(model, options, report) if cached else (None, None, "turned off")
+    if cache is None or key is None:
+        return Built(_compile(model, options, report), uncached=reason)
+    fresh = options.dump_dir is not None or options.timing
+    with cache.lock(key):
+        path = None if fresh else cache.get(key)
+        if path is not None:
+            try:
+                return Built(read_artifact(path), hit=True)
+            except ArtifactError:  # damaged on disk: made again below
+                cache.discard(key)
+        artifact = _compile(model, options, report)
+        name = Path(fspath(model)).name if isinstance(model, str | PathLike) else "(in memory)"
+        cache.put(key, artifact.save, {"model": name, "target": str(options.target)})
+    return Built(artifact)
+
+
+def _open_cache(model: "ModelSource", options: CompileOptions, report: Report) -> "tuple[Cache | None, str | None, str | None]":
+    from mlc.cache import Cache
+    from mlc.fingerprint import cache_key
+
+    report("import", 0, 0)
+    cache = Cache.default()
+    if cache is None:
+        return None, None, "turned off"
+    key = cache_key(model, options)
+    return cache, key, "the model keeps weights outside its initializers" if key is None else None
+
+
+def _compile(model: "ModelSource", options: CompileOptions, report: Report) -> "Artifact":
+    from mlc.driver import compile_model
+
+    return compile_model(model, options, progress=report)

@@ -1,0 +1,20 @@
+"""Compiles a model into an artifact file, or writes the text of one level."""
+
+from pathlib import Path
+
+from mlc.cli.jobs.common import Answer, Request, build_of, options_of, summary
+from mlc.progress import Report
+
+
+def job(request: Request, report: Report) -> Answer:
+    """request: model, emit, output (a staging path), and what `params.compiling` adds."""
+    output = Path(request["output"])
+    if request["emit"] != "artifact":
+        from mlc.driver import emit
+
+        output.write_text(emit(request["model"], options_of(request), request["emit"]))
+        return {}
+    built = build_of(request, report)
+    report("write", 0, 0)
+    built.artifact.save(output)
+    return {**summary(built.artifact), "hit": built.hit, "uncached": built.uncached, "file_bytes": output.stat().st_size}

@@ -1,0 +1,155 @@
+"""Looks at this machine: packages, devices, toolchains. Every row says what is there or how to get it."""
+
+import ctypes
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import mlc
+from mlc.cli.jobs.common import Answer, Request
+from mlc.errors import MlcError
+from mlc.progress import Report
+from mlc.target import Target
+
+NEEDED = ("torch-mlir", "llvmlite", "onnx", "protobuf", "numpy", "ml_dtypes", "safetensors", "click", "platformdirs", "filelock")
+OPTIONAL = {
+    "onnxruntime": "for verify and bench --vs ort: pip install 'mlc-compiler[ort]'",
+    "rich": "for a live progress line: pip install 'mlc-compiler[rich]'",
+}
+Row = tuple[str, str, str, str]
+"""(section, what, ok | missing | problem, detail)."""
+
+
+def job(request: Request, report: Report) -> Answer:
+    report("look", 0, 0)
+    return {"rows": [*_packages(), *_clash(), *_cpu(), *_cuda(), *_rocm(), *_cache()], "targets": Target.known()}
+
+
+def _packages() -> Iterator[Row]:
+    yield "mlc", "mlc", "ok", f"{mlc.__version__} in {Path(mlc.__file__).parent}"
+    supported = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    python = f"{platform.python_version()} on {platform.platform()}" + ("" if supported else "; expected 3.11 or 3.12")
+    yield "mlc", "python", "ok" if supported else "problem", python
+    for name in NEEDED:
+        version = _version(name)
+        yield "mlc", name, "ok" if version else "problem", version or f"not installed: pip install {name}"
+    for name, use in OPTIONAL.items():
+        version = _version(name)
+        yield "mlc", name, "ok" if version else "missing", version or use
+
+
+def _clash() -> Iterator[Row]:
+    owners = {name.lower() for name in metadata.packages_distributions().get("mlc", [])} - {mlc.DISTRIBUTION}
+    if owners:
+        others = " ".join(sorted(owners))
+        yield "mlc", "import name", "problem", (f"{others} also installs the package 'mlc': pip uninstall {others} {mlc.DISTRIBUTION}, "
+                                                f"then pip install {mlc.DISTRIBUTION}")
+
+
+def _cpu() -> Iterator[Row]:
+    names = [line.partition(":")[2].strip() for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")]
+    yield "cpu", "processor", "ok", f"{names[0] if names else platform.processor()}, {len(os.sched_getaffinity(0))} usable cores"
+    try:
+        yield "cpu", "target", "ok", str(Target.host())
+    except MlcError as error:
+        yield "cpu", "target", "problem", str(error)
+
+
+def _cuda() -> Iterator[Row]:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        yield "cuda", "driver", "missing", "libcuda.so.1 not found: install the NVIDIA driver to run (not needed to compile)"
+    else:
+        yield from _cuda_devices(driver)
+    ptxas = shutil.which("ptxas") or _in_package("nvidia", "bin/ptxas")
+    yield "cuda", "ptxas", "ok" if ptxas else "missing", ptxas or "pip install 'mlc-compiler[cuda]', or a CUDA toolkit's ptxas on PATH"
+    yield _module("cuda", "cuda-python", "cuda.bindings", "pip install 'mlc-compiler[cuda]' to run on NVIDIA GPUs")
+
+
+def _cuda_devices(driver: ctypes.CDLL) -> Iterator[Row]:
+    version, count = ctypes.c_int(), ctypes.c_int()
+    status = driver.cuInit(0) or driver.cuDriverGetVersion(ctypes.byref(version)) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status:
+        yield "cuda", "driver", "problem", f"libcuda.so.1 is there, but it returned error {status}: no NVIDIA GPU, or no access to it"
+        return
+    yield "cuda", "driver", "ok", f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+    for index in range(count.value):
+        name, major, minor = ctypes.create_string_buffer(128), ctypes.c_int(), ctypes.c_int()
+        driver.cuDeviceGetName(name, len(name), index)
+        driver.cuDeviceGetAttribute(ctypes.byref(major), 75, index)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, index)
+        yield "cuda", f"device {index}", "ok", f"{name.value.decode(errors='replace')}, sm_{major.value}{minor.value}"
+
+
+def _rocm() -> Iterator[Row]:
+    try:
+        hip = ctypes.CDLL("libamdhip64.so")
+    except OSError:
+        yield "rocm", "driver", "missing", "libamdhip64.so not found: install ROCm to run (not needed to compile)"
+    else:
+        count = ctypes.c_int()
+        status = hip.hipGetDeviceCount(ctypes.byref(count))
+        found = f"hipGetDeviceCount returned error {status}" if status else f"{count.value} devices"
+        yield "rocm", "driver", "problem" if status else "ok", found
+    lld = shutil.which("ld.lld") or _first("/opt/rocm/llvm/bin/ld.lld") or _in_package("ziglang", "zig")
+    yield "rocm", "linker", "ok" if lld else "missing", lld or "pip install 'mlc-compiler[rocm]', or ROCm's ld.lld on PATH"
+
+
+def _cache() -> Iterator[Row]:
+    from mlc.cache import Cache
+    from mlc.options import format_size
+
+    try:
+        cache = Cache.default()
+    except MlcError as error:
+        yield "cache", "directory", "problem", str(error).replace("\n ", ";")
+        return
+    if cache is None:
+        yield "cache", "directory", "missing", "turned off (MLC_CACHE_SIZE=0)"
+    else:
+        entries = cache.entries()
+        used = f"{format_size(sum(e.bytes for e in entries))} of {format_size(cache.max_bytes)}"
+        yield "cache", "directory", "ok", f"{cache.root}: {len(entries)} entries, {used}"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _module(section: str, name: str, module: str, how: str) -> Row:
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        found = False
+    return section, name, "ok" if found else "missing", (_version(name) or "installed") if found else how
+
+
+def _in_package(package: str, file: str) -> str | None:
+    """A file somewhere below an installed package (NVIDIA's wheels share one namespace package)."""
+    spec = importlib.util.find_spec(package)
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        if (exact := Path(root) / file).is_file():
+            return str(exact)
+        for found in Path(root).glob(f"*/{file}"):
+            return str(found)
+    return None
+
+
+def _first(path: str) -> str | None:
+    return path if Path(path).is_file() else None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

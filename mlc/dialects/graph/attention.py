@@ -1,0 +1,110 @@
+"""graph.attention: scaled dot-product attention with grouped key-value heads, kept whole so that a backend can stream it."""
+
+from math import inf
+from typing import Any
+
+from mlc.dialects._build import Builder, Tensor
+from mlc.dialects._ext import Operands, Result, VerifyError
+from mlc.dialects.graph._base import GraphOp, TensorType, builder
+from mlc.dialects.graph.elementwise import broadcast_read
+from mlc.dialects.graph.reduce import softmax_along
+from mlc.dtypes import BOOL
+from mlc.ir.mlir import ir
+from mlc.ir.scalar import Scalar, compute_dtype, select
+
+
+class AttentionOp(GraphOp, name="attention"):
+    """softmax(mask(cap(q k^T * scale))) v per head, in at least f32. Operands: q, k, v, and a mask if there is one.
+
+    q [B, H, S, D], k [B, G, T, D], v [B, G, T, E], y [B, H, S, E]; G divides H, head h reads key-value head h / (H/G).
+    softcap c > 0: cap(x) = c*tanh(x/c). mask: broadcasts to [B, H, S, T]; bool: false hides, float: added.
+    Query i stands at p = i + offset and sees keys p - left <= j <= p + right; -1 leaves a side open. Causal: right = 0.
+    A query that sees no key gives zeros.
+
+    Example: %y = "graph.attention"(%q, %k, %v) {scale = 0.125, right = 0}
+                  : (tensor<1x8x16x64xf32>, tensor<1x2x16x64xf32>, tensor<1x2x16x64xf32>) -> tensor<1x8x16x64xf32>
+    """
+
+    inputs: Operands
+    scale: float
+    offset: int = 0
+    left: int = -1
+    right: int = -1
+    softcap: float = 0.0
+    y: Result
+
+    @staticmethod
+    def infer(types: list[TensorType], scale: float, offset: int = 0, left: int = -1, right: int = -1,
+              softcap: float = 0.0) -> list[TensorType]:
+        if len(types) not in (3, 4) or any(t.rank != 4 for t in types[:3]):
+            raise VerifyError(f"takes q, k, v of rank 4 and perhaps a mask, got {', '.join(str(t.mlir()) for t in types)}")
+        q, k, v = types[:3]
+        if len({q.dtype, k.dtype, v.dtype}) > 1 or not q.dtype.is_float:
+            raise VerifyError(f"needs q, k, v of one float type, got {q.dtype}, {k.dtype}, {v.dtype}")
+        batch, heads, length, width = q.shape
+        if k.shape[:1] + k.shape[3:] != (batch, width) or v.shape[:3] != k.shape[:3] or k.shape[1] == 0 or heads % k.shape[1]:
+            raise VerifyError(f"has q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}: batch, heads, lengths or widths disagree")
+        if len(types) == 4:
+            mask, full = types[3], (batch, heads, length, k.shape[2])
+            if mask.dtype != BOOL and not mask.dtype.is_float:
+                raise VerifyError(f"needs a mask of bool or float, got {mask.dtype}")
+            if mask.rank > 4 or any(m not in (1, f) for m, f in zip(reversed(mask.shape), reversed(full))):
+                raise VerifyError(f"has a mask {list(mask.shape)} that does not broadcast to {list(full)}")
+        return [q.with_shape((*q.shape[:3], v.shape[3]))]
+
+    def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
+        out, (q, k, v) = self.types[0], xs[:3]
+        acc = compute_dtype(out.dtype)
+        scores = attention_scores(b, q, k, xs[3] if len(xs) == 4 else None, scale=self.py("scale"), offset=self.py("offset"),
+                                  left=self.py("left"), right=self.py("right"), softcap=self.py("softcap"))
+        weights = softmax_along(b, scores, 3, acc, guarded=True)
+        batch, groups, length, _ = v.shape
+        heads, queries = q.shape[1], q.shape[2]
+        grouped = b.view(weights, (batch, groups, heads // groups, queries, length))
+        total = b.reduce((batch, groups, heads // groups, queries, v.shape[3]), (length,), acc, 0,
+                         [(grouped, lambda n, g, h, s, e, t: (n, g, h, s, t)), (v, lambda n, g, h, s, e, t: (n, g, t, e))],
+                         lambda s, p, x: s + p * x)
+        return [b.view(b.cast(total, out.dtype), out.shape)]
+
+
+def attention_scores(b: Builder, q: Tensor, k: Tensor, mask: Tensor | None, *, scale: float, offset: int, left: int, right: int,
+                     softcap: float) -> Tensor:
+    """What the softmax is taken of: [B, H, S, T] in the compute type."""
+    batch, groups, length, width = k.shape
+    heads, queries, acc = q.shape[1], q.shape[2], compute_dtype(q.dtype)
+    grouped = b.view(q, (batch, groups, heads // groups, queries, width))
+    dot = b.reduce((batch, groups, heads // groups, queries, length), (width,), acc, 0,
+                   [(grouped, lambda n, g, h, s, t, d: (n, g, h, s, d)), (k, lambda n, g, h, s, t, d: (n, g, t, d))], lambda s, x, y: s + x * y)
+    dot = b.view(dot, (batch, heads, queries, length))
+
+    def body(x: Scalar, *masks: Scalar) -> Scalar:
+        x = x * scale
+        if softcap:
+            x = softcap * (x / softcap).math("tanh")
+        for m in masks:
+            x = select(m, x, b.constant(-inf, acc)) if m.dtype == BOOL else x + m.to(acc)
+        if left >= 0 or right >= 0:
+            back = b.index(2) + offset - b.index(3)  # how far before the query's place the key lies
+            seen = b.constant(True, BOOL)
+            if left >= 0:
+                seen = seen & (back <= left)
+            if right >= 0:
+                seen = seen & (back >= -right)
+            x = select(seen, x, b.constant(-inf, acc))
+        return x
+
+    reads: list[Any] = [(dot, lambda *i: i)]
+    if mask is not None:
+        reads.append(broadcast_read(mask, 4))
+    return b.compute((batch, heads, queries, length), acc, reads, body)
+
+
+_attention = builder(AttentionOp)
+
+
+def attention(q: ir.Value, k: ir.Value, v: ir.Value, mask: ir.Value | None = None, **attrs: Any) -> ir.Value:
+    """`attention(q, k, v, mask, scale=0.125, right=0)`."""
+    return _attention(q, k, v, *([] if mask is None else [mask]), **attrs)
+
+
+__all__ = ["AttentionOp", "attention", "attention_scores"]

@@ -1,0 +1,239 @@
+"""task: block programs. A `task.kernel` is what one block of a grid does, on memrefs, with named copies, loops and matrix atoms.
+
+@main at this level holds the plan: buffers in one arena, launches in order, and scf control flow.
+"""
+
+from mlc.dialects._ext import OpBase, Operand, Operands, Region, Result, Results, VerifyError, dialect
+from mlc.ir.mlir import ir
+
+Task = dialect("task", "Block programs on memrefs, and the plan that launches them.")
+
+
+class TaskOp(OpBase):
+    """Base of task ops."""
+
+    dialect = Task
+    pure = False
+
+
+class KernelOp(TaskOp, name="kernel"):
+    """One grid of blocks. Body arguments: memrefs (`inputs` read-only ones, then outputs), then one index per grid dimension: the block.
+
+    Example:
+      "task.kernel"() ({
+      ^bb0(%x: memref<64xf32>, %y: memref<64xf32>, %b: index):
+        ...
+        "task.end"() : () -> ()
+      }) {sym_name = "relu", grid = [4], inputs = 1} : () -> ()
+    """
+
+    sym_name: str
+    grid: list
+    inputs: int
+    body: Region
+
+    def check(self) -> None:
+        arguments = [a.type for a in self.body.blocks[0].arguments]
+        buffers = [t for t in arguments if isinstance(t, ir.MemRefType)]
+        if arguments[:len(buffers)] != buffers or len(arguments) != len(buffers) + len(self.grid):
+            raise VerifyError(f"takes memrefs, then {len(self.grid)} block indices, got {[str(t) for t in arguments]}")
+        if any(not isinstance(n, int) or n < 1 for n in self.grid):
+            raise VerifyError(f"needs a positive grid, got {self.grid}")
+        if not 0 <= self.inputs <= len(buffers):
+            raise VerifyError(f"declares {self.inputs} inputs of {len(buffers)} buffers")
+
+
+class EndOp(TaskOp, name="end"):
+    """Ends a kernel."""
+
+
+class AllocOp(TaskOp, name="alloc"):
+    """Memory of one block at a level ("shared" or "register"); uninitialised.
+
+    Example: %s = "task.alloc"() {level = "shared"} : () -> memref<16x64xf32>
+    """
+
+    level: str
+    y: Result
+
+    def check(self) -> None:
+        if self.level not in ("shared", "register"):
+            raise VerifyError(f"level must be shared or register, got '{self.level}'")
+
+
+class ForeachOp(TaskOp, name="foreach"):
+    """Runs its body for every point of a box, in any order and in parallel. Body arguments: one index per dimension of `extents`.
+
+    `reads` in the body are `task.load`; results leave through `task.store`.
+
+    Example:
+      "task.foreach"() ({ ^bb0(%i: index, %j: index): ... "task.yield"() : () -> () }) {extents = [16, 64]} : () -> ()
+    """
+
+    extents: list
+    body: Region
+
+    def check(self) -> None:
+        if len(self.body.blocks[0].arguments) != len(self.extents):
+            raise VerifyError(f"body takes {len(self.extents)} indices, got {len(self.body.blocks[0].arguments)}")
+
+
+class ReduceOp(TaskOp, name="reduce"):
+    """Folds over a box, in any order: accumulators start at the operands, the body takes indices then accumulators and yields new ones.
+
+    `combine` names, per accumulator, the associative op that joins partial results ("addf", "maximumf", ...), or "" if the body is not of
+    the form op(acc, x) and must run in order.
+
+    Example: %s = "task.reduce"(%zero) ({ ^bb0(%k: index, %acc: f32): ... "task.yield"(%n) : (f32) -> () }) {extents = [64], combine = ["addf"]}
+             : (f32) -> f32
+    """
+
+    inits: Operands
+    results_: Results
+    extents: list
+    combine: list
+    body: Region
+
+
+class YieldOp(TaskOp, name="yield"):
+    """Ends the body of foreach or reduce."""
+
+    values: Operands
+
+
+class LoadOp(TaskOp, name="load"):
+    """The element of a memref at `map`(indices); indices are loop indices and block offsets.
+
+    Example: %v = "task.load"(%x, %i, %o) {map = affine_map<(d0, d1) -> (d0 + d1)>} : (memref<64xf32>, index, index) -> f32
+    """
+
+    memref: Operand
+    indices: Operands
+    y: Result
+    map: ir.Attribute
+
+
+class StoreOp(TaskOp, name="store"):
+    """Writes an element at `map`(indices).
+
+    Example: "task.store"(%v, %x, %i, %o) {map = affine_map<(d0, d1) -> (d0 + d1)>} : (f32, memref<64xf32>, index, index) -> ()
+    """
+
+    value: Operand
+    memref: Operand
+    indices: Operands
+    map: ir.Attribute
+
+
+class MmaOp(TaskOp, name="mma"):
+    """Multiply-accumulate over a box: c[map_c(p)] = init + sum_k a[map_a(p, k)] * b[map_b(p, k)], p and k box points.
+
+    Operands: a, b, c, then block offsets. `extents`: parallel dimensions, then `reductions` reduction dimensions. Maps take all loop
+    indices, then the offsets. a and b are widened to c's element type first. `atom` names the unit that computes it; "fma" is any FMA unit.
+
+    Example: "task.mma"(%a, %b, %c, %o) {atom = "fma", extents = [16, 64, 256], reductions = 1, maps = [...]} : (...) -> ()
+    """
+
+    a: Operand
+    b: Operand
+    c: Operand
+    offsets: Operands
+    atom: str
+    extents: list
+    reductions: int
+    maps: list
+
+    def check(self) -> None:
+        if not 0 < self.reductions < len(self.extents) + 1 or len(self.maps) != 3:
+            raise VerifyError(f"has {self.reductions} reductions of {len(self.extents)} dimensions and {len(self.maps)} maps")
+
+
+class BarrierOp(TaskOp, name="barrier"):
+    """All workers of a scope ("block", "cluster", "grid") have done what stands before it.
+
+    Example: "task.barrier"() {scope = "block"} : () -> ()
+    """
+
+    scope: str
+
+
+class BufferOp(TaskOp, name="buffer"):
+    """Plan: `offset` bytes into the arena.
+
+    Example: %t = "task.buffer"() {offset = 4096} : () -> memref<64xf32>
+    """
+
+    offset: int
+    y: Result
+
+
+class WeightOp(TaskOp, name="weight"):
+    """Plan: a weight by its key.
+
+    Example: %w = "task.weight"() {key = "fc.weight"} : () -> memref<10x4xf32>
+    """
+
+    key: str
+    y: Result
+
+
+class ConstantOp(TaskOp, name="constant"):
+    """Plan: a small constant tensor.
+
+    Example: %c = "task.constant"() {value = dense<[1.0, 2.0]> : tensor<2xf32>} : () -> memref<2xf32>
+    """
+
+    value: ir.Attribute
+    y: Result
+
+
+class SetOp(TaskOp, name="set"):
+    """Plan: stores one scalar in a one-element buffer; later ops see it.
+
+    Example: "task.set"(%i, %x) : (i64, memref<i64>) -> ()
+    """
+
+    value: Operand
+    target: Operand
+
+
+class SliceOp(TaskOp, name="slice"):
+    """Plan: slice `i` of a buffer along its first dimension (which is dropped).
+
+    Example: %s = "task.slice"(%x, %i) : (memref<8x4xf32>, index) -> memref<4xf32>
+    """
+
+    x: Operand
+    i: Operand
+    y: Result
+
+
+class ViewOp(TaskOp, name="view"):
+    """Plan: the same bytes under another static shape.
+
+    Example: %v = "task.view"(%x) : (memref<2x3xf32>) -> memref<6xf32>
+    """
+
+    x: Operand
+    y: Result
+
+
+class LaunchOp(TaskOp, name="launch"):
+    """Plan: runs every block of a kernel on its buffers; later launches see its writes.
+
+    Example: "task.launch"(%x, %y) {kernel = "relu"} : (memref<64xf32>, memref<64xf32>) -> ()
+    """
+
+    buffers: Operands
+    kernel: str
+    nodes: list = []
+
+
+class CopyOp(TaskOp, name="copy"):
+    """Copies a whole buffer to another of equal type (in the plan), or a tile between memory levels (in a kernel).
+
+    Example: "task.copy"(%x, %y) : (memref<64xf32>, memref<64xf32>) -> ()
+    """
+
+    source: Operand
+    target: Operand

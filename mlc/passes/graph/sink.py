@@ -1,0 +1,121 @@
+"""sink-transposes: transposes move down through ops that can run in the order from before them, where that saves moving elements.
+
+One forward walk decides per op, by the elements that transposes would move. What follows is known from a backward walk: a value is *wanted*
+in another order where a transpose, a reduction or a matmul further down would cancel, shrink or absorb the transpose.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mlc.dialects.graph import MatmulOp
+from mlc.dialects.graph.movement import TransposeOp
+from mlc.dialects.graph.reduce import ReduceOp
+from mlc.ir.mlir import ir
+from mlc.passes.cleanup import drop_dead
+from mlc.passes.graph.permute import Perm, can_permute, is_permutable, is_vector, main_rank, permuted
+from mlc.passes.graph.rewrite import Known, blocks, defining, operands, rank, replace, result, size, users
+from mlc.passes.graph.simplify import simplify
+from mlc.passes.registry import Pass, PassContext
+
+_TRANSPOSE, _MATMUL, _REDUCE = TransposeOp.OPERATION_NAME, MatmulOp.OPERATION_NAME, ReduceOp.OPERATION_NAME
+
+
+@dataclass
+class Wanted:
+    """In which orders users further down would take a value: any, such that a matmul swaps it back, or those of a partner of theirs."""
+
+    any: bool = False
+    swapped: bool = False
+    perms: frozenset[Perm] = frozenset()
+
+    def __contains__(self, perm: Perm) -> bool:
+        return self.any or perm in self.perms or (self.swapped and perm[-2] == len(perm) - 1)
+
+    def add(self, other: "Wanted") -> None:
+        self.any, self.swapped, self.perms = self.any or other.any, self.swapped or other.swapped, self.perms | other.perms
+
+
+def wanted(block: ir.Block) -> dict[ir.Value, Wanted]:
+    """The wishes of a block's ops for their operands, from the last op to the first."""
+    found: dict[ir.Value, Wanted] = {}
+    for view in reversed(list(block.operations)):
+        operation = view.operation
+        name = operation.name
+        if name == _TRANSPOSE or (name == _REDUCE and 4 * size(operation.results[0]) <= size(operation.operands[0])):
+            wish = Wanted(any=True)
+        elif name == _MATMUL:
+            wish = Wanted(swapped=True)
+        elif is_permutable(name):
+            wish = Wanted()
+            if rank(operation.results[0]) == main_rank(operation.opview):
+                wish.add(found.get(operation.results[0], wish))
+            sources = [defining(v) for v in operation.operands]
+            wish.perms |= {tuple(s.opview.perm) for s in sources if s is not None and s.name == _TRANSPOSE}
+        else:
+            continue
+        for value in operation.operands:
+            if rank(value) > 1:
+                found.setdefault(value, Wanted()).add(wish)
+    return found
+
+
+class _Sink:
+    def __init__(self, block: ir.Block, known: Known) -> None:
+        self.block, self.known = block, known
+        self.wanted = wanted(block)
+
+    def run(self) -> int:
+        count = 0
+        for view in list(self.block.operations):
+            operation = view.operation
+            if is_permutable(operation.name):
+                count += self.visit(operation.opview)
+        return count
+
+    def visit(self, op: Any) -> int:
+        values = operands(op)
+        order = main_rank(op)
+        candidates: dict[Perm, list[int]] = {}
+        for i, value in enumerate(values):
+            source = defining(value)
+            if source is not None and source.name == _TRANSPOSE and rank(value) == order and not self.known(value):
+                candidates.setdefault(tuple(source.opview.perm), []).append(i)
+        best = max(candidates, key=lambda perm: sum(size(values[i]) for i in candidates[perm]), default=None)
+        if best is None or not can_permute(op, best) or not self.pays(op, best, candidates[best]):
+            return 0
+        sources = [defining(v).operands[0] if i in candidates[best] else None for i, v in enumerate(values)]  # type: ignore[union-attr]
+        with ir.InsertionPoint(op), op.location:
+            replace(result(op), permuted(op, best, sources))
+        return 1
+
+    def pays(self, op: Any, perm: Perm, moved: list[int]) -> bool:
+        """Fewer elements moved by transposes after than before."""
+        wish = self.wanted.get(result(op))
+        helps = wish is not None and perm in wish
+        rest = {v for i, v in enumerate(operands(op)) if i not in moved}
+        after = sum(size(v) for v in rest if not self.known(v) and not is_vector(v)) + (0 if helps else size(result(op)))
+        # A transpose that others use too does not go away by this alone.
+        before = sum(size(v) / len(users(v)) for v in {operands(op)[i] for i in moved}) + (size(result(op)) if helps else 0)
+        return after < before
+
+
+def sink_transposes(module: ir.Module) -> int:
+    """One round over every block; returns how many ops were turned round."""
+    known = Known()
+    count = sum(_Sink(block, known).run() for block in blocks(module))
+    drop_dead(module)
+    return count
+
+
+@dataclass(frozen=True)
+class SinkTransposes(Pass):
+    """Moves transposes down until they cancel, shrink or are absorbed, and simplifies what they meet."""
+
+    name: ClassVar[str] = "sink-transposes"
+    rounds: int = 4
+
+    def run(self, module: ir.Module, ctx: PassContext) -> None:
+        for _ in range(self.rounds):
+            if not sink_transposes(module):
+                return
+            simplify(module)

@@ -1,0 +1,158 @@
+"""lower-task-to-scf: a task.kernel becomes a function over a range of blocks; loops become scf and vector code for one CPU thread.
+
+`func @kernel(%buffers..., %first: index, %last: index)` runs blocks first..last-1. Buffers are flat memrefs for structured kernels and keep
+their shape for opaque ones; both are bare pointers in the end.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlc.ir.mlir import arith, func, ir, memref, scf
+from mlc.layout.linear import row_major
+from mlc.passes.registry import Pass, PassContext
+from mlc.passes.task.flat import Memory, flat_type, index_constant
+from mlc.passes.task.loops import Loops
+from mlc.passes.task.matmul import MatrixProduct, Registers
+from mlc.passes.tile.model import volume
+
+_STRUCTURED = ("task.foreach", "task.mma")
+
+
+@dataclass(frozen=True)
+class LowerTaskToScf(Pass):
+    """Kernels to scf, vector, memref and arith for one thread of a CPU."""
+
+    name: ClassVar[str] = "lower-task-to-scf"
+
+    def run(self, module: ir.Module, ctx: PassContext) -> None:
+        bits = ctx.need_target().vector_bits
+        registers = Registers(bits // 32, 28 if bits >= 512 else 12)
+        for op in list(module.body.operations):
+            if op.operation.name == "task.kernel":
+                with op.operation.location, ir.InsertionPoint(op.operation):
+                    _Kernel(op.operation, registers).lower()
+                op.operation.erase()
+
+
+class _Kernel:
+    def __init__(self, kernel: ir.Operation, registers: Registers) -> None:
+        self.kernel, self.registers = kernel, registers
+        self.name, self.grid = kernel.opview.py("sym_name"), kernel.opview.py("grid")
+        self.body = kernel.regions[0].blocks[0]
+        self.structured = any(v.operation.name in _STRUCTURED for v in self.body.operations)
+        self.memory = Memory()
+        self.env: dict[ir.Value, ir.Value] = {}
+
+    def lower(self) -> None:
+        arguments = list(self.body.arguments)
+        buffers = arguments[:len(arguments) - len(self.grid)]
+        types = [flat_type(b.type) if self.structured else b.type for b in buffers]
+        index = ir.IndexType.get()
+        function = func.FuncOp(self.name, ([*types, index, index], []))
+        # Buffers of one launch never overlap: plan-memory keeps a launch's inputs alive while its outputs are made.
+        alone = ir.DictAttr.get({"llvm.noalias": ir.UnitAttr.get()})
+        function.arg_attrs = [*[alone] * len(buffers), ir.DictAttr.get({}), ir.DictAttr.get({})]
+        self.entry = function.add_entry_block()
+        values = list(self.entry.arguments)
+        for buffer, value in zip(buffers, values):
+            self.env[buffer] = self.memory.flat[buffer] = value
+        with ir.InsertionPoint(self.entry):
+            if not self.grid:
+                self._ops()
+                func.ReturnOp([])
+                return
+            blocks = scf.ForOp(values[-2], values[-1], index_constant(1))
+            func.ReturnOp([])
+            self.anchor = blocks.operation
+        with ir.InsertionPoint(blocks.body):
+            self._blocks(blocks.induction_variable, arguments[len(buffers):])
+            self._ops()
+            scf.YieldOp([])
+
+    def _blocks(self, linear: ir.Value, indices: Sequence[ir.Value]) -> None:
+        """Block indices from the linear block number."""
+        for v, size, stride in zip(indices, self.grid, row_major(self.grid)):
+            quotient = arith.DivUIOp(linear, index_constant(stride)).result if stride > 1 else linear
+            self.env[v] = arith.RemUIOp(quotient, index_constant(size)).result if len(self.grid) > 1 and v is not indices[0] else quotient
+
+    def _scratch(self, type_: ir.Type) -> ir.Value:
+        """Memory of one thread, allocated once in front of the loop over blocks."""
+        place = ir.InsertionPoint(self.anchor) if self.grid else ir.InsertionPoint.at_block_begin(self.entry)
+        with place:
+            return memref.AllocaOp(flat_type(type_), [], [], alignment=64).memref
+
+    def _ops(self) -> None:
+        for view in self.body.operations:
+            op = view.operation
+            with op.location:
+                if op.name == "task.alloc":
+                    self.memory.flat[op.results[0]] = self._scratch(op.results[0].type)
+                elif op.name == "task.foreach":
+                    self._foreach(op)
+                elif op.name == "task.mma":
+                    self._mma(op)
+                elif op.name in ("task.end", "task.barrier"):
+                    continue  # one thread runs a block: its program order is the barrier
+                else:
+                    self._clone(op)
+
+    def _foreach(self, op: ir.Operation) -> None:
+        if volume(op.opview.py("extents")):
+            Loops(op, self.memory, self.env, self.registers.lanes).emit()
+
+    def _mma(self, op: ir.Operation) -> None:
+        if not MatrixProduct(op, self.memory, self.env, self.registers, self._scratch).emit():
+            foreach = _as_foreach(op)
+            self._foreach(foreach)
+            foreach.erase()
+
+    def _clone(self, op: ir.Operation) -> None:
+        copy = op.clone()
+        _remap(copy, self.env)
+        self.env.update(zip(op.results, copy.results))
+
+
+def _remap(op: ir.Operation, env: dict[ir.Value, ir.Value]) -> None:
+    for i, v in enumerate(op.operands):
+        if v in env:
+            op.operands[i] = env[v]
+    for region in op.regions:
+        for block in region:
+            for inner in block.operations:
+                _remap(inner.operation, env)
+
+
+def _as_foreach(op: ir.Operation) -> ir.Operation:
+    """A task.mma without usable columns as the plain loops that define it, placed beside it."""
+    from mlc.dialects import task
+
+    view = op.opview
+    extents, k = view.py("extents"), view.py("reductions")
+    a, b, c, *offsets = list(op.operands)
+    maps = list(op.attributes["maps"])
+    element = c.type.element_type
+    index = ir.IndexType.get()
+    n = len(extents) - k
+
+    def load(buffer: ir.Value, map_: ir.Attribute, indices: Sequence[ir.Value]) -> ir.Value:
+        value = task.LoadOp.build([buffer, *indices], [buffer.type.element_type], {"map": map_}).operation.results[0]
+        return value if value.type == element else arith.ExtFOp(element, value).result
+
+    with ir.InsertionPoint(op):
+        foreach = task.ForeachOp.build([], [], {"extents": extents[:n]}).operation
+    block = foreach.regions[0].blocks.append(*[index] * n)
+    with ir.InsertionPoint(block):
+        points = list(block.arguments)
+        zero = arith.ConstantOp(element, ir.FloatAttr.get(element, 0.0)).result
+        reduce = task.ReduceOp.build([zero], [element], {"extents": extents[n:], "combine": ["addf"]}).operation
+        inner = reduce.regions[0].blocks.append(*[index] * k, element)
+        with ir.InsertionPoint(inner):
+            *folded, acc = list(inner.arguments)
+            place = [*points, *folded, *offsets]
+            product = arith.MulFOp(load(a, maps[0], place), load(b, maps[1], place)).result
+            task.YieldOp.build([arith.AddFOp(acc, product).result], [])
+        first = index_constant(0)
+        task.StoreOp.build([reduce.results[0], c, *points, *[first] * k, *offsets], [], {"map": maps[2]})
+        task.YieldOp.build([], [])
+    return foreach

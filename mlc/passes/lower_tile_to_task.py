@@ -1,0 +1,254 @@
+"""lower-tile-to-task: tensors become buffers, tile.graphs become kernels (equal ones once), @main becomes the plan that launches them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlc.dialects import task
+from mlc.dialects._locations import node_names
+from mlc.ir.mlir import arith, func, ir, memref, scf
+from mlc.passes.registry import Pass, PassContext
+from mlc.passes.task.kernel import KernelEmitter, memref_type
+from mlc.passes.task.opaque import opaque_kernel
+from mlc.passes.tile.model import body_nodes
+from mlc.passes.tile.region import propagate
+
+
+@dataclass(frozen=True)
+class LowerTileToTask(Pass):
+    """Outlines kernels, replaces tensors by memrefs and flow by scf; buffers get offsets from plan-memory."""
+
+    name: ClassVar[str] = "lower-tile-to-task"
+
+    def run(self, module: ir.Module, ctx: PassContext) -> None:
+        for op in list(module.body.operations):
+            if isinstance(op, func.FuncOp):
+                _Plan(module, op).lower()
+
+
+class _Plan:
+    """Rewrites one function in place: new ops are built before the old ones, which are erased at the end."""
+
+    def __init__(self, module: ir.Module, function: func.FuncOp) -> None:
+        self.module, self.function = module, function
+        self.memory: dict[ir.Value, ir.Value] = {}  # tensor value -> buffer
+        self.target: dict[ir.Value, ir.Value] = {}  # tensor value -> buffer it should be made in
+        self.kernels: dict[str, str] = {}
+        self.dead: list[ir.Operation] = []
+
+    def lower(self) -> None:
+        block = self.function.regions[0].blocks[0]
+        end = block.operations[len(block.operations) - 1].operation
+        returned = list(end.operands)
+        inputs = [memref_type(a.type) for a in block.arguments]
+        outputs = [memref_type(v.type) for v in returned]
+        arguments = list(block.arguments)
+        with self.function.location, ir.InsertionPoint.at_block_begin(block):
+            added = [block.add_argument(t, self.function.location) for t in [*inputs, *outputs]]
+            self.memory.update(zip(arguments, added))
+            self._aim(returned, added[len(inputs):])
+            self.block(block)
+        with end.location, ir.InsertionPoint(end):
+            self._deliver(returned, added[len(inputs):])
+            func.ReturnOp([])
+        end.erase()
+        for op in reversed(self.dead):
+            op.erase()
+        for _ in arguments:
+            block.erase_argument(0)
+        self.function.operation.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get([*inputs, *outputs], []))
+        for name in ("arg_attrs", "res_attrs"):
+            if name in self.function.operation.attributes:
+                del self.function.operation.attributes[name]
+
+    # -- destinations -----------------------------------------------------------------------------------------------
+    def _aim(self, values: Sequence[ir.Value], buffers: Sequence[ir.Value]) -> None:
+        """Values that a region hands out are made in their final place when a tile.graph or flow op makes them (first come, first served)."""
+        for value, buffer in zip(values, buffers, strict=True):
+            owner = value.owner
+            if not isinstance(owner, ir.Block) and owner.name in ("tile.graph", "flow.if", "flow.loop", "flow.while"):
+                self.target.setdefault(value, buffer)
+
+    def _deliver(self, values: Sequence[ir.Value], buffers: Sequence[ir.Value]) -> None:
+        """Copies the values that were not made in place; simultaneous, so sources that are also targets go through a temporary."""
+        pairs = [(self.memory[v], b) for v, b in zip(values, buffers, strict=True) if self.memory[v] != b]
+        targets = {b for _, b in pairs}
+        staged = []
+        for source, target in pairs:
+            if source in targets:
+                temporary = self._new_buffer(source.type)
+                task.CopyOp.build([source, temporary], [])
+                source = temporary
+            staged.append((source, target))
+        for source, target in staged:
+            task.CopyOp.build([source, target], [])
+
+    def _new_buffer(self, type_: ir.Type) -> ir.Value:
+        return task.BufferOp.build([], [type_], {"offset": -1}).operation.results[0]
+
+    def _result_buffer(self, value: ir.Value) -> ir.Value:
+        buffer = self.target.get(value)
+        return buffer if buffer is not None else self._new_buffer(memref_type(value.type))
+
+    # -- ops --------------------------------------------------------------------------------------------------------
+    def block(self, block: ir.Block) -> None:
+        for view in list(block.operations):
+            op = view.operation
+            handler = getattr(self, "_" + op.name.replace(".", "_"), None)
+            if handler is None:  # the return
+                continue
+            with op.location, ir.InsertionPoint(op):
+                handler(op)
+            self.dead.append(op)
+
+    def _tile_weight(self, op: ir.Operation) -> None:
+        key = op.attributes["key"].value
+        self.memory[op.results[0]] = task.WeightOp.build([], [memref_type(op.results[0].type)], {"key": key}).operation.results[0]
+
+    def _arith_constant(self, op: ir.Operation) -> None:
+        value = op.results[0]
+        if isinstance(value.type, ir.RankedTensorType):
+            self.memory[value] = task.ConstantOp.build([], [memref_type(value.type)], {"value": op.attributes["value"]}).operation.results[0]
+
+    def _tile_view(self, op: ir.Operation) -> None:
+        self.memory[op.results[0]] = task.ViewOp.build([self.memory[op.operands[0]]], [memref_type(op.results[0].type)]).operation.results[0]
+
+    def _tile_graph(self, op: ir.Operation) -> None:
+        results = [self._result_buffer(v) for v in op.results]
+        name = self._kernel(op)
+        task.LaunchOp.build([*[self.memory[v] for v in op.operands], *results], [], {"kernel": name, "nodes": node_names(op.location)})
+        self.memory.update(zip(op.results, results))
+
+    def _kernel(self, graph: ir.Operation) -> str:
+        """The name of the kernel for a tile.graph; equal kernels share one."""
+        name = f"kernel_{len(self.kernels)}"
+        with ir.InsertionPoint(self.function.operation):
+            nodes = body_nodes(graph)
+            if nodes is None:
+                kernel = opaque_kernel(graph, name)
+            else:
+                kernel = _scheduled(graph, nodes, name)
+        text = str(kernel).replace(f'"{name}"', '"@"')
+        if text in self.kernels:
+            kernel.erase()
+            return self.kernels[text]
+        self.kernels[text] = name
+        return name
+
+    def _flow_if(self, op: ir.Operation) -> None:
+        results = [self._result_buffer(v) for v in op.results]
+        condition = self._flag(self.memory[op.operands[0]])
+        task.BarrierOp.build([], [], {"scope": "grid"})  # the branches may reuse the condition's memory
+        branch = scf.IfOp(condition, has_else=True)
+        for region, block in zip(op.regions, (branch.then_block, branch.else_block)):
+            with ir.InsertionPoint(block):
+                self._aim(_yielded(region.blocks[0]), results)
+                self._region(region.blocks[0], results)
+                scf.YieldOp([])
+        self.memory.update(zip(op.results, results))
+
+    def _region(self, source: ir.Block, results: Sequence[ir.Value]) -> None:
+        """Lowers a flow region's ops at the insertion point, its yielded values into `results`."""
+        ops = [v.operation for v in source.operations]
+        yielded = list(ops[-1].operands)
+        for op in ops[:-1]:
+            with op.location:
+                getattr(self, "_" + op.name.replace(".", "_"))(op)
+        self._deliver(yielded, results)
+
+    def _flow_loop(self, op: ir.Operation) -> None:
+        view = op.opview
+        trip, n = view.py("trip"), view.py("carried")
+        operands, results = list(op.operands), list(op.results)
+        body = op.regions[0].blocks[0]
+        reverse = view.py("reverse") or [False] * (len(operands) + len(results) - 2 * n)
+        carried = [self._result_buffer(v) for v in results[:n]]
+        stacked = [self._result_buffer(v) for v in results[n:]]
+        self._deliver(operands[:n], carried)
+        index = ir.IndexType.get()
+        loop = scf.ForOp(*[arith.ConstantOp(index, c).result for c in (0, trip, 1)])
+        with ir.InsertionPoint(loop.body):
+            i = loop.induction_variable
+            last = arith.ConstantOp(index, max(trip - 1, 0)).result
+            back = arith.SubIOp(last, i).result if any(reverse) else i
+            arguments = list(body.arguments)
+            self._iteration(arguments[0], i)
+            self.memory.update(zip(arguments[1:], carried))
+            places = [back if r else i for r in reverse]
+            for argument, whole, at in zip(arguments[1 + n:], operands[n:], places):
+                self.memory[argument] = task.SliceOp.build([self.memory[whole], at], [memref_type(argument.type)]).operation.results[0]
+            slices = []
+            for whole, at in zip(stacked, places[len(operands) - n:]):
+                type_ = ir.MemRefType.get(list(whole.type.shape)[1:], whole.type.element_type)
+                slices.append(task.SliceOp.build([whole, at], [type_]).operation.results[0])
+            # Slices are made in place; new carried values are made aside and copied when every reader of the old ones is done.
+            self._aim(_yielded(body)[n:], slices)
+            self._region(body, [*carried, *slices])
+            scf.YieldOp([])
+        self.memory.update(zip(results, [*carried, *stacked]))
+
+    def _flow_while(self, op: ir.Operation) -> None:
+        operands, results = list(op.operands), list(op.results)
+        body = op.regions[0].blocks[0]
+        state = [self._new_buffer(self.memory[operands[1]].type), *[self._result_buffer(v) for v in results]]
+        self._deliver(operands[1:], state)
+        limit = self._scalar(self.memory[operands[0]])
+        index, i64 = ir.IndexType.get(), ir.IntegerType.get_signless(64)
+        zero, one = arith.ConstantOp(index, 0).result, arith.ConstantOp(index, 1).result
+        loop = scf.WhileOp([index], [zero])
+        before, after = loop.before.blocks.append(index), loop.after.blocks.append(index)
+        with ir.InsertionPoint(before):
+            i = before.arguments[0]
+            count = arith.IndexCastOp(i64, i).result
+            below = arith.CmpIOp(arith.CmpIPredicate.slt, count, limit).result
+            go = arith.AndIOp(below, self._flag(state[0])).result
+            task.BarrierOp.build([], [], {"scope": "grid"})
+            scf.ConditionOp(go, [i])
+        with ir.InsertionPoint(after):
+            i = after.arguments[0]
+            arguments = list(body.arguments)
+            self._iteration(arguments[0], i)
+            self.memory.update(zip(arguments[1:], state[1:]))
+            self._region(body, state)
+            scf.YieldOp([arith.AddIOp(i, one).result])
+        self.memory.update(zip(results, state[1:]))
+
+    def _iteration(self, argument: ir.Value, i: ir.Value) -> None:
+        """Stores the iteration number for bodies that read it."""
+        if next(iter(argument.uses), None) is None:
+            return
+        buffer = self._new_buffer(memref_type(argument.type))
+        value = arith.IndexCastOp(ir.IntegerType.get_signless(64), i).result
+        task.SetOp.build([value, buffer], [])
+        self.memory[argument] = buffer
+
+    def _scalar(self, buffer: ir.Value) -> ir.Value:
+        zero = arith.ConstantOp(ir.IndexType.get(), 0).result
+        return memref.LoadOp(buffer, [zero] * len(buffer.type.shape)).result
+
+    def _flag(self, buffer: ir.Value) -> ir.Value:
+        value = self._scalar(buffer)
+        return arith.CmpIOp(arith.CmpIPredicate.ne, value, arith.ConstantOp(value.type, 0).result).result
+
+
+def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation:
+    """A kernel from the schedule that stands in the IR (tile.sizes, tile.level); unscheduled graphs are one block."""
+    inlined = {n: n.level == "register" for n in nodes}
+    block = graph.regions[0].blocks[0]
+    outs = list(block.operations[len(block.operations) - 1].operation.operands)
+    sinks = sink_nodes(nodes, outs)
+    tile = [a.value for a in graph.attributes["tile.sizes"]] if "tile.sizes" in graph.attributes else list(sinks[-1].shape)
+    regions = propagate(nodes, sinks, tile, inlined)
+    assert regions is not None, f"{name}: tile.sizes {tile} do not propagate"
+    return KernelEmitter(graph, nodes, tile, regions, inlined, name).emit()
+
+
+def _yielded(block: ir.Block) -> list[ir.Value]:
+    return list(block.operations[len(block.operations) - 1].operation.operands)
+
+
+def sink_nodes(nodes: Sequence, outs: Sequence[ir.Value]) -> list:
+    """Nodes whose results leave the group and that no other node of it reads, in order; the last is the root."""
+    read = {r.value for n in nodes for r in n.reads} | {v for n in nodes for v in n.captures}
+    return [n for n in nodes if set(n.results) & set(outs) and not set(n.results) & read]
+

@@ -1,0 +1,103 @@
+"""Flat memory: every buffer of a CPU kernel as one dimension, every access as base + constant strides."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mlc.ir.affine import map_to_linear
+from mlc.ir.mlir import arith, ir, memref, vector
+from mlc.layout.linear import flatten
+from mlc.passes.tile.model import volume
+
+
+def index_constant(value: int) -> ir.Value:
+    """An `index` constant at the insertion point."""
+    return arith.ConstantOp(ir.IndexType.get(), value).result
+
+
+@dataclass(frozen=True)
+class Access:
+    """Element `const + sum(stride * index)` of a flat buffer; `strides` maps index values (loop or block indices) to elements."""
+
+    buffer: ir.Value
+    const: int
+    strides: Mapping[ir.Value, int]
+
+    def stride(self, index: ir.Value) -> int:
+        return self.strides.get(index, 0)
+
+
+@dataclass
+class Memory:
+    """The flat counterpart of each memref value of a kernel."""
+
+    flat: dict[ir.Value, ir.Value] = field(default_factory=dict)
+
+    def access(self, buffer: ir.Value, indices: Sequence[ir.Value], map_: ir.Attribute) -> Access:
+        """The access of a task.load, task.store or task.mma operand."""
+        linear = map_to_linear(map_.value)  # type: ignore[attr-defined]
+        assert linear is not None, f"not linear: {map_}"
+        total = flatten(linear, buffer.type.shape, len(indices))
+        strides: dict[ir.Value, int] = {}
+        for c, v in zip(total.coefficients, indices, strict=True):
+            if c:
+                strides[v] = strides.get(v, 0) + c
+        return Access(buffer, total.const, strides)
+
+
+def flat_type(type_: ir.Type) -> ir.Type:
+    """The one-dimensional memref type of the same bytes."""
+    return ir.MemRefType.get([volume(type_.shape)], type_.element_type)
+
+
+def linear_index(access: Access, value_of: Mapping[ir.Value, ir.Value]) -> ir.Value:
+    """The element number as an index value; `value_of` gives the current SSA value of each index."""
+    total: ir.Value | None = None
+    for index, stride in access.strides.items():
+        current = value_of[index]
+        term = current if stride == 1 else arith.MulIOp(current, index_constant(stride)).result
+        total = term if total is None else arith.AddIOp(total, term).result
+    if total is None:
+        return index_constant(access.const)
+    return arith.AddIOp(total, index_constant(access.const)).result if access.const else total
+
+
+def vector_type(lanes: int, element: ir.Type) -> ir.Type:
+    """vector<lanes x element>."""
+    return ir.VectorType.get([lanes], element)
+
+
+def load_scalar(buffer: ir.Value, at: ir.Value) -> ir.Value:
+    return memref.LoadOp(buffer, [at]).result
+
+
+def load_lanes(buffer: ir.Value, at: ir.Value, stride: int, lanes: int) -> ir.Value:
+    """`lanes` elements starting at `at`, `stride` apart."""
+    type_ = vector_type(lanes, buffer.type.element_type)
+    if stride == 1:
+        return vector.LoadOp(type_, buffer, [at]).result
+    offsets = arith.MulIOp(step(lanes), splat(index_constant(stride), lanes)).result
+    return gather(buffer, at, offsets, lanes)
+
+
+def gather(buffer: ir.Value, base: ir.Value, offsets: ir.Value, lanes: int) -> ir.Value:
+    """Elements at base + offsets (vector of index)."""
+    element = buffer.type.element_type
+    i1 = ir.IntegerType.get_signless(1)
+    mask = splat(arith.ConstantOp(i1, ir.IntegerAttr.get(i1, -1)).result, lanes)
+    zero = ir.FloatAttr.get(element, 0.0) if _is_float(element) else ir.IntegerAttr.get(element, 0)
+    passthrough = splat(arith.ConstantOp(element, zero).result, lanes)
+    return vector.GatherOp(vector_type(lanes, element), buffer, [base], offsets, mask, passthrough).result
+
+
+def step(lanes: int) -> ir.Value:
+    """[0, 1, 2, ...] as a vector of index."""
+    return vector.StepOp(vector_type(lanes, ir.IndexType.get())).result
+
+
+def splat(value: ir.Value, lanes: int) -> ir.Value:
+    """The scalar in every lane."""
+    return vector.BroadcastOp(vector_type(lanes, value.type), value).result
+
+
+def _is_float(type_: ir.Type) -> bool:
+    return isinstance(type_, ir.F32Type | ir.F64Type | ir.F16Type | ir.BF16Type)

@@ -1,0 +1,241 @@
+"""A scheduled tile.graph as a task.kernel: one buffer, foreach or mma per computed op; inlined ops are emitted inside their readers."""
+
+from collections.abc import Mapping, Sequence
+
+from mlc.dialects import task
+from mlc.ir.affine import from_linear
+from mlc.ir.mlir import arith, ir, memref
+from mlc.layout.linear import Linear
+from mlc.passes.tile.model import Node, volume
+from mlc.passes.tile.region import Region
+
+_COMBINE = {"addf", "mulf", "maximumf", "minimumf", "addi", "muli", "andi", "ori", "xori", "maxsi", "maxui", "minsi", "minui"}
+
+
+def memref_type(tensor: ir.Type) -> ir.Type:
+    """The dense row-major memref type of a tensor type."""
+    return ir.MemRefType.get(list(tensor.shape), tensor.element_type)
+
+
+class KernelEmitter:
+    """Builds one task.kernel from a tile.graph op whose nodes, tile and regions are decided."""
+
+    def __init__(self, graph: ir.Operation, nodes: Sequence[Node], tile: Sequence[int], regions: Mapping[Node, Region],
+                 inlined: Mapping[Node, bool], name: str) -> None:
+        self.graph, self.nodes, self.regions, self.inlined = graph, nodes, regions, inlined
+        self.producer = {v: n for n in nodes for v in n.results}
+        block = graph.regions[0].blocks[0]
+        self.end = block.operations[len(block.operations) - 1].operation
+        root = self._root_shape(tile)
+        self.grid = [-(-n // t) if t else 1 for n, t in zip(root, tile, strict=True)]
+        self.tile, self.root, self.name = list(tile), root, name
+        self.constants: dict[ir.Value, ir.Value] = {}
+
+    def _root_shape(self, tile: Sequence[int]) -> list[int]:
+        sinks = [n for n in self.nodes if not self.inlined.get(n) and self.regions[n].extents == tuple(tile)]
+        last = [n for n in sinks if set(n.results) & set(self.end.operands)][-1]
+        return list(last.shape)
+
+    def emit(self) -> ir.Operation:
+        """Creates the kernel at the current insertion point."""
+        block = self.graph.regions[0].blocks[0]
+        outs = list(self.end.operands)
+        dims = [i for i, n in enumerate(self.grid) if n > 1]
+        op = task.KernelOp.build([], [], {"sym_name": self.name, "grid": [self.grid[i] for i in dims], "inputs": len(block.arguments)})
+        index = ir.IndexType.get()
+        types = [*[memref_type(a.type) for a in block.arguments], *[memref_type(v.type) for v in outs], *[index] * len(dims)]
+        body = op.operation.regions[0].blocks.append(*types)
+        self.memory: dict[ir.Value, ir.Value] = dict(zip(block.arguments, body.arguments))
+        self.outputs = {v: body.arguments[len(block.arguments) + i] for i, v in enumerate(outs)}
+        with ir.InsertionPoint(body):
+            blocks = dict(zip(dims, list(body.arguments)[len(types) - len(dims):]))
+            self.offsets = [self._offset(i, blocks.get(i)) for i in range(len(self.tile))]
+            for node in self.nodes:
+                if not self.inlined.get(node):
+                    with node.op.location:
+                        self._node(node)
+            task.EndOp.build([], [])
+        return op.operation
+
+    def _offset(self, dim: int, block: ir.Value | None) -> ir.Value | None:
+        """First index of the block's tile: the last tile is moved back inside, so every tile is whole."""
+        if block is None:
+            return None
+        size = arith.ConstantOp(ir.IndexType.get(), self.tile[dim]).result
+        start = arith.MulIOp(block, size).result
+        if self.root[dim] % self.tile[dim] == 0:
+            return start
+        last = arith.ConstantOp(ir.IndexType.get(), self.root[dim] - self.tile[dim]).result
+        return arith.MinSIOp(start, last).result
+
+    # -- one node ---------------------------------------------------------------------------------------------------
+    def _node(self, node: Node) -> None:
+        at = self.regions[node]
+        if not volume(at.extents):
+            return
+        targets: list[tuple[ir.Value, bool]] = []
+        for value in node.results:
+            if value in self.outputs:
+                targets.append((self.outputs[value], True))
+            else:
+                type_ = ir.MemRefType.get(list(at.extents), value.type.element_type)
+                local = task.AllocOp.build([], [type_], {"level": "shared"}).operation.results[0]
+                self.memory[value] = local
+                targets.append((local, False))
+        if node.contraction and volume(node.over) and self._mma(node, at, targets[0]):
+            return
+        n = len(at.extents)
+        loop = task.ForeachOp.build([], [], {"extents": list(at.extents)})
+        body = loop.operation.regions[0].blocks.append(*[ir.IndexType.get()] * n)
+        with ir.InsertionPoint(body):
+            self.constants = {}
+            values = self._values(node, at, list(body.arguments))
+            for v, (target, is_global) in zip(values, targets, strict=True):
+                self._access(task.StoreOp, [v, target], self._place(node, at, is_global, n), list(body.arguments))
+            task.YieldOp.build([], [])
+
+    def _place(self, node: Node, at: Region, is_global: bool, loops: int) -> list[Linear]:
+        """Where the node's point d is stored, over (d, block offsets)."""
+        count = loops + len(self.tile)
+        return [self._coordinate(Linear.variable(i, count), at.offsets[i], loops) if is_global else Linear.variable(i, count)
+                for i in range(len(at.extents))]
+
+    def _coordinate(self, local: Linear, offset: Linear, loops: int) -> Linear:
+        """local + offset, both over (loop indices, block offsets)."""
+        return local + Linear((*[0] * loops, *offset.coefficients), offset.const)
+
+    def _values(self, node: Node, at: Region, indices: list[ir.Value]) -> list[ir.Value]:
+        """The node's results at the point `indices` of its region."""
+        n, k = len(at.extents), len(node.over)
+        loops = n + k
+        count = loops + len(self.tile)
+        coordinates = [self._coordinate(Linear.variable(i, count), at.offsets[i], loops) for i in range(n)]
+        coordinates += [Linear.variable(n + j, count) for j in range(k)]
+        if not k:
+            return self._body(node, coordinates, indices, [])
+        inits = [self._constant(v) for v in node.inits]
+        types = [v.type for v in inits]
+        reduce = task.ReduceOp.build(inits, types, {"extents": list(node.over), "combine": _combiners(node)})
+        block = reduce.operation.regions[0].blocks.append(*[ir.IndexType.get()] * k, *types)
+        outer, self.constants = self.constants, {}
+        with ir.InsertionPoint(block):
+            args = list(block.arguments)
+            task.YieldOp.build(self._body(node, coordinates, [*indices, *args[:k]], args[k:]), [])
+        self.constants = outer
+        return list(reduce.operation.results)
+
+    def _body(self, node: Node, coordinates: Sequence[Linear], indices: Sequence[ir.Value], accs: Sequence[ir.Value]) -> list[ir.Value]:
+        """The node's scalar body at `coordinates` of its loops; expressions are over (indices, block offsets)."""
+        block = node.op.regions[0].blocks[0]
+        env: dict[ir.Value, ir.Value] = {}
+        reads = iter(node.reads)
+        arguments = list(block.arguments)
+        inputs = len(arguments) - len(node.results)
+        for argument in arguments[:inputs]:
+            if next(iter(argument.uses), None) is not None:
+                env[argument] = self._read(next(reads), coordinates, indices)
+        env.update(zip(arguments[inputs:], accs))
+        for view in block.operations:
+            op = view.operation
+            if op.name == "linalg.yield":
+                return [self._value(v, env) for v in op.operands]
+            if op.name == "linalg.index":
+                env[op.results[0]] = self._index(coordinates[op.attributes["dim"].value], indices)
+            elif op.name == "tensor.extract":
+                operands = [self._value(v, env) for v in list(op.operands)[1:]]
+                env[op.results[0]] = memref.LoadOp(self.memory[op.operands[0]], operands).result
+            else:
+                copy = op.clone()
+                for i, v in enumerate(op.operands):
+                    copy.operands[i] = self._value(v, env)
+                env.update(zip(op.results, copy.results))
+        raise AssertionError("linalg body without a terminator")
+
+    def _value(self, value: ir.Value, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
+        return env[value] if value in env else self._constant(value)
+
+    def _constant(self, value: ir.Value) -> ir.Value:
+        """A constant of the graph body, copied here once per region."""
+        if value not in self.constants:
+            op = value.owner
+            copy = op.clone()
+            for i, v in enumerate(op.operands):
+                copy.operands[i] = self._constant(v)
+            self.constants[value] = copy.results[0]
+        return self.constants[value]
+
+    def _read(self, read: object, coordinates: Sequence[Linear], indices: Sequence[ir.Value]) -> ir.Value:
+        count = len(coordinates[0].coefficients) if coordinates else len(self.tile) + len(indices)
+        place = [e.compose(coordinates, count) for e in read.indices]  # type: ignore[attr-defined]
+        value = read.value  # type: ignore[attr-defined]
+        source = self.producer.get(value)
+        if source is not None and self.inlined.get(source):
+            return self._body(source, place, indices, [])[0]
+        return self._access(task.LoadOp, [self._buffer(value)], self._localise(value, place, count), indices)
+
+    def _buffer(self, value: ir.Value) -> ir.Value:
+        return self.outputs[value] if value in self.outputs else self.memory[value]
+
+    def _localise(self, value: ir.Value, place: Sequence[Linear], count: int) -> list[Linear]:
+        """Coordinates in the whole tensor as coordinates in the buffer that holds the block's part of it."""
+        source = self.producer.get(value)
+        if source is None or value in self.outputs:
+            return list(place)
+        loops = count - len(self.tile)
+        return [p + Linear((*[0] * loops, *o.coefficients), o.const) * -1 for p, o in zip(place, self.regions[source].offsets, strict=True)]
+
+    def _access(self, op: type, operands: list[ir.Value], place: Sequence[Linear], indices: Sequence[ir.Value]) -> ir.Value | None:
+        """A task.load or task.store whose map takes only the indices it uses."""
+        pool = [*indices, *self.offsets]
+        loops = len(place[0].coefficients) - len(self.tile) if place else 0
+        pool = [*list(indices)[:loops], *self.offsets]
+        used = sorted({i for e in place for i, c in enumerate(e.coefficients) if c and pool[i] is not None})
+        short = [Linear(tuple(e.coefficients[i] for i in used), e.const) for e in place]
+        map_ = ir.AffineMapAttr.get(from_linear(short, len(used)))
+        results = [operands[0].type.element_type] if op is task.LoadOp else []
+        built = op.build([*operands, *[pool[i] for i in used]], results, {"map": map_}).operation
+        return built.results[0] if results else None
+
+    def _index(self, expression: Linear, indices: Sequence[ir.Value]) -> ir.Value:
+        """A coordinate as an index value."""
+        pool = [*list(indices)[:len(expression.coefficients) - len(self.tile)], *self.offsets]
+        total = arith.ConstantOp(ir.IndexType.get(), expression.const).result
+        for c, v in zip(expression.coefficients, pool, strict=True):
+            if c and v is not None:
+                term = v if c == 1 else arith.MulIOp(v, arith.ConstantOp(ir.IndexType.get(), c).result).result
+                total = arith.AddIOp(total, term).result
+        return total
+
+    # -- matrix products --------------------------------------------------------------------------------------------
+    def _mma(self, node: Node, at: Region, target: tuple[ir.Value, bool]) -> bool:
+        """Emits a task.mma when both factors are buffers."""
+        if len(node.reads) != 2 or any((s := self.producer.get(r.value)) is not None and self.inlined.get(s) for r in node.reads):
+            return False
+        n, k = len(at.extents), len(node.over)
+        count = n + k + len(self.tile)
+        coordinates = [self._coordinate(Linear.variable(i, count), at.offsets[i], n + k) for i in range(n)]
+        coordinates += [Linear.variable(n + j, count) for j in range(k)]
+        places = [self._localise(r.value, [e.compose(coordinates, count) for e in r.indices], count) for r in node.reads]
+        own = self._place(node, at, target[1], n + k)
+        keep = [*range(n + k), *[n + k + i for i, o in enumerate(self.offsets) if o is not None]]
+        maps = [ir.AffineMapAttr.get(from_linear([Linear(tuple(e.coefficients[i] for i in keep), e.const) for e in p], len(keep))) for p in (*places, own)]
+        task.MmaOp.build([*[self._buffer(r.value) for r in node.reads], target[0], *[o for o in self.offsets if o is not None]], [],
+                         {"atom": "fma", "extents": [*at.extents, *node.over], "reductions": k, "maps": maps})
+        return True
+
+
+def _combiners(node: Node) -> list[str]:
+    """Per accumulator: the arith op that joins partial results, or "" when the body is not op(acc, independent of acc)."""
+    block = node.op.regions[0].blocks[0]
+    arguments = list(block.arguments)
+    accs = arguments[len(arguments) - len(node.results):]
+    end = block.operations[len(block.operations) - 1].operation
+    names = []
+    for acc, value in zip(accs, end.operands):
+        name = ""
+        uses = list(acc.uses)
+        if len(uses) == 1 and not isinstance(value.owner, ir.Block) and value.owner == uses[0].owner.operation:
+            candidate = value.owner.name.removeprefix("arith.")
+            name = candidate if candidate in _COMBINE else ""
+        names.append(name)
+    return names if all(names) else [""] * len(names)

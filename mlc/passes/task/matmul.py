@@ -1,0 +1,245 @@
+"""task.mma on a CPU: register tiles of rows x vectors, accumulators carried through the reduction loops.
+
+One factor supplies a scalar per row that is broadcast, the other a vector of columns; columns are the dimension in which the result is
+contiguous. A column factor that is not contiguous there is packed into panels first. Ragged edges overlap: the last register tile is moved
+back inside, which computes some elements twice and needs no masks.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mlc.ir.mlir import arith, ir, memref, vector
+from mlc.layout.linear import row_major
+from mlc.passes.task.flat import Access, Memory, index_constant, linear_index, load_scalar, splat, vector_type
+from mlc.passes.task.loops import loop
+from mlc.passes.tile.model import volume
+
+
+@dataclass(frozen=True)
+class Registers:
+    """The vector unit: lanes of an f32 register, and how many registers may hold accumulators."""
+
+    lanes: int
+    accumulators: int
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """One operand: flat buffer, start offset value, and strides per loop dimension."""
+
+    buffer: ir.Value
+    base: ir.Value
+    strides: tuple[int, ...]
+
+
+class MatrixProduct:
+    """Emits one task.mma at the insertion point; `supported` is False when no dimension can be the columns."""
+
+    def __init__(self, op: ir.Operation, memory: Memory, env: dict[ir.Value, ir.Value], registers: Registers, scratch: Callable[[ir.Type], ir.Value]) -> None:
+        view = op.opview
+        self.registers, self.scratch = registers, scratch
+        self.extents: list[int] = view.py("extents")
+        self.reductions: int = view.py("reductions")
+        a, b, c, *offsets = list(op.operands)
+        self.operands = [self._operand(buffer, map_, offsets, memory, env) for buffer, map_ in zip((a, b, c), op.attributes["maps"])]
+        self.element = c.type.element_type
+        self.parallel = list(range(len(self.extents) - self.reductions))
+        self.folded = list(range(len(self.extents) - self.reductions, len(self.extents)))
+        self._join(self.folded, self.operands[:2])
+        self._join(self.parallel, self.operands)
+        self.parallel = [d for d in self.parallel if self.extents[d] > 1]
+
+    def _operand(self, buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], memory: Memory, env: dict[ir.Value, ir.Value]) -> _Operand:
+        from mlc.ir.affine import map_to_linear
+        from mlc.layout.linear import flatten
+
+        linear = map_to_linear(map_.value)  # type: ignore[attr-defined]
+        n = len(self.extents)
+        assert linear is not None
+        total = flatten(linear, buffer.type.shape, n + len(offsets))
+        strides = {v: c for v, c in zip(offsets, total.coefficients[n:]) if c}
+        return _Operand(memory.flat[buffer], linear_index(Access(buffer, total.const, strides), env), total.coefficients[:n])
+
+    def _join(self, dims: list[int], operands: Sequence[_Operand]) -> None:
+        """Joins neighbouring loops that all operands walk contiguously."""
+        i = 0
+        while i + 1 < len(dims):
+            outer, inner = dims[i], dims[i + 1]
+            if self.extents[outer] == 1 or all(o.strides[outer] == o.strides[inner] * self.extents[inner] for o in operands):
+                self.extents[inner] *= self.extents[outer]
+                self.extents[outer] = 1
+                dims.pop(i)
+            elif self.extents[inner] == 1:
+                dims.pop(i + 1)
+            else:
+                i += 1
+
+    # -- roles ------------------------------------------------------------------------------------------------------
+    def emit(self) -> bool:
+        """Emits the product; False (and nothing emitted) when columns cannot be found."""
+        a, b, c = self.operands
+        column = next((d for d in self.parallel if c.strides[d] == 1 and (a.strides[d] == 0) != (b.strides[d] == 0)), None)
+        if column is None:
+            return False
+        rows, columns = (a, b) if a.strides[column] == 0 else (b, a)
+        row_dims = [d for d in self.parallel if d != column and rows.strides[d] and not columns.strides[d]]
+        batch = [d for d in self.parallel if d != column and d not in row_dims]
+        row = max(row_dims, key=lambda d: self.extents[d], default=None)
+        others = [d for d in row_dims if d != row]
+        bits = self.element.width
+        lanes = self.registers.lanes * 32 // bits
+        while lanes > self.extents[column]:
+            lanes //= 2
+        self._batch(batch, rows, columns, c, lambda r, k, o: self._panels(r, k, o, row, others, column, max(lanes, 1)))
+        return True
+
+    def _batch(self, dims: Sequence[int], rows: _Operand, columns: _Operand, out: _Operand, body: Callable[[_Operand, _Operand, _Operand], None]) -> None:
+        if not dims:
+            body(rows, columns, out)
+            return
+        d, rest = dims[0], dims[1:]
+
+        def inside(i: ir.Value) -> list[ir.Value]:
+            self._batch(rest, *(self._advance(o, d, i) for o in (rows, columns, out)), body)
+            return []
+
+        loop(self.extents[d], 0, 1, [], inside)
+
+    def _advance(self, operand: _Operand, dim: int, i: ir.Value) -> _Operand:
+        stride = operand.strides[dim]
+        if stride == 0:
+            return operand
+        step = i if stride == 1 else arith.MulIOp(i, index_constant(stride)).result
+        return _Operand(operand.buffer, arith.AddIOp(operand.base, step).result, operand.strides)
+
+    # -- register tiles ---------------------------------------------------------------------------------------------
+    def _panels(self, rows: _Operand, columns: _Operand, out: _Operand, row: int | None, others: Sequence[int], column: int, lanes: int) -> None:
+        m = self.extents[row] if row is not None else 1
+        n = self.extents[column]
+        vectors, height = self._shape(m, n, lanes)
+        width = vectors * lanes
+        if columns.strides[column] != 1:
+            columns = self._pack(columns, column, width)
+        panel_stride = width * volume([self.extents[d] for d in self.folded])
+        packed = columns.strides[column] == -1
+
+        def panel(j: ir.Value, start: ir.Value) -> list[ir.Value]:
+            if packed:
+                at = arith.AddIOp(columns.base, arith.MulIOp(j, index_constant(panel_stride)).result).result
+                source = _Operand(columns.buffer, at, columns.strides)
+            else:
+                source = self._advance(columns, column, start)
+            target = self._advance(out, column, start)
+            self._batch(others, rows, source, target, lambda r, k, o: self._rows(r, k, o, row, m, height, vectors, lanes))
+            return []
+
+        whole = n // width
+        if whole:
+            loop(whole, 0, 1, [], lambda j: panel(j, arith.MulIOp(j, index_constant(width)).result))
+        if n % width:
+            panel(index_constant(whole), index_constant(n - width))
+
+    def _shape(self, m: int, n: int, lanes: int) -> tuple[int, int]:
+        """(vectors, rows) of a register tile: as square as the accumulators allow, rows split evenly."""
+        budget = self.registers.accumulators
+        fitting = max(1, n // lanes)
+        best, best_score = (1, 1), -1.0
+        for vectors in (1, 2, 3, 4, 6, 8):
+            if vectors > fitting or vectors > budget:
+                continue
+            most = max(1, budget // vectors)
+            parts = -(-m // most)
+            height = -(-m // parts)
+            done_twice = (parts * height) / m * (-(-n // (vectors * lanes)) * vectors * lanes) / n
+            # Loads per multiply-add: a vector per column block and a broadcast per row.
+            score = min(1.0, vectors * height / 8) / ((1 / height + 1 / vectors + 0.6) * done_twice)
+            if score > best_score:
+                best, best_score = (vectors, height), score
+        return best
+
+    def _rows(self, rows: _Operand, columns: _Operand, out: _Operand, row: int | None, m: int, height: int, vectors: int, lanes: int) -> None:
+        def tile(i: ir.Value) -> list[ir.Value]:
+            r = self._advance(rows, row, i) if row is not None else rows
+            o = self._advance(out, row, i) if row is not None else out
+            self._tile(r, columns, o, rows.strides[row] if row is not None else 0, out.strides[row] if row is not None else 0, height, vectors, lanes)
+            return []
+
+        whole = m // height * height
+        loop(whole, 0, height, [], tile)
+        if whole < m:
+            tile(index_constant(m - height))
+
+    def _tile(self, rows: _Operand, columns: _Operand, out: _Operand, row_stride: int, out_stride: int, height: int, vectors: int, lanes: int) -> None:
+        type_ = vector_type(lanes, self.element)
+        zero = arith.ConstantOp(type_, ir.DenseElementsAttr.get_splat(type_, ir.FloatAttr.get(self.element, 0.0))).result
+        accs = [zero] * (height * vectors)
+
+        def nest(level: int, r: _Operand, c: _Operand, *carried: ir.Value) -> list[ir.Value]:
+            if level == len(self.folded):
+                return self._step(r, c, row_stride, height, vectors, lanes, carried)
+            d = self.folded[level]
+            return loop(self.extents[d], 0, 1, carried, lambda k, *inner: nest(level + 1, self._advance(r, d, k), self._advance(c, d, k), *inner))
+
+        accs = nest(0, rows, columns, *accs)
+        for i in range(height):
+            for v in range(vectors):
+                at = arith.AddIOp(out.base, index_constant(i * out_stride + v * lanes)).result
+                vector.StoreOp(accs[i * vectors + v], out.buffer, [at])
+
+    def _step(self, rows: _Operand, columns: _Operand, row_stride: int, height: int, vectors: int, lanes: int, accs: Sequence[ir.Value]) -> list[ir.Value]:
+        """One reduction point: height broadcasts x vectors loads -> multiply-adds."""
+        right = []
+        for v in range(vectors):
+            at = arith.AddIOp(columns.base, index_constant(v * lanes)).result
+            right.append(self._widen(vector.LoadOp(vector_type(lanes, columns.buffer.type.element_type), columns.buffer, [at]).result, lanes))
+        out = []
+        for i in range(height):
+            at = arith.AddIOp(rows.base, index_constant(i * row_stride)).result if i else rows.base
+            left = splat(self._widen(load_scalar(rows.buffer, at), 0), lanes)
+            out += [vector.FMAOp(left, right[v], accs[i * vectors + v]).result for v in range(vectors)]
+        return out
+
+    def _widen(self, value: ir.Value, lanes: int) -> ir.Value:
+        type_ = vector_type(lanes, self.element) if lanes else self.element
+        return value if value.type == type_ else arith.ExtFOp(type_, value).result
+
+    # -- packing ----------------------------------------------------------------------------------------------------
+    def _pack(self, columns: _Operand, column: int, width: int) -> _Operand:
+        """Copies the column factor to [panel][reduction...][width]; the ragged last panel repeats earlier columns."""
+        n, folded = self.extents[column], [self.extents[d] for d in self.folded]
+        panels = -(-n // width)
+        buffer = self.scratch(ir.MemRefType.get([panels * volume(folded) * width], columns.buffer.type.element_type))
+        inner = row_major([*folded, width])
+
+        def copy(j: ir.Value, start: ir.Value) -> list[ir.Value]:
+            source = self._advance(columns, column, start)
+            target = arith.MulIOp(j, index_constant(volume(folded) * width)).result
+
+            def column_of(w: ir.Value) -> list[ir.Value]:
+                nest(0, self._advance(source, column, w), arith.AddIOp(target, w).result)
+                return []
+
+            def nest(level: int, at: _Operand, to: ir.Value) -> list[ir.Value]:
+                if level == len(folded):
+                    memref.StoreOp(load_scalar(at.buffer, at.base), buffer, [to])
+                    return []
+                d = self.folded[level]
+
+                def inside(k: ir.Value) -> list[ir.Value]:
+                    moved = arith.AddIOp(to, arith.MulIOp(k, index_constant(inner[level])).result).result
+                    return nest(level + 1, self._advance(at, d, k), moved)
+
+                return loop(folded[level], 0, 1, [], inside)
+
+            return loop(width, 0, 1, [], column_of)
+
+        whole = n // width
+        if whole:
+            loop(whole, 0, 1, [], lambda j: copy(j, arith.MulIOp(j, index_constant(width)).result))
+        if n % width:
+            copy(index_constant(whole), index_constant(n - width))
+        strides = list(columns.strides)
+        for d, s in zip(self.folded, inner):
+            strides[d] = s
+        strides[column] = -1  # marks the packed form: panels are addressed by number
+        return _Operand(buffer, index_constant(0), tuple(strides))

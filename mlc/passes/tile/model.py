@@ -1,0 +1,154 @@
+"""The tile graph as data: what each linalg op of a tile.graph reads, loops over and costs. Passes decide on this and write IR back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mlc.dialects._ext import operations
+from mlc.ir.affine import map_to_linear
+from mlc.ir.mlir import ir
+from mlc.layout.linear import Linear
+
+# Rough cost of one scalar op, in simple vector operations.
+_HEAVY = {"math.exp": 12, "math.log": 16, "math.tanh": 20, "math.erf": 24, "math.sin": 24, "math.cos": 24, "math.powf": 40, "arith.divf": 4, "math.sqrt": 4,
+          "math.rsqrt": 4, "arith.divsi": 16, "arith.divui": 16, "arith.remsi": 16, "arith.remui": 16, "tensor.extract": 4}
+_FREE = {"arith.constant", "linalg.yield", "linalg.index", "arith.index_cast", "arith.extf", "arith.truncf"}
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """One operand of a linalg op: the tensor, and the element that each point (parallel then reduction loops) needs."""
+
+    value: ir.Value
+    indices: tuple[Linear, ...]
+
+
+@dataclass(eq=False)
+class Node:
+    """One canonical linalg.generic: parallel loops = `shape` (its results' dimensions), then reduction loops `over`."""
+
+    op: ir.Operation
+    shape: tuple[int, ...]
+    over: tuple[int, ...]
+    reads: list[Read]
+    captures: list[ir.Value]  # tensors read at data-dependent places: needed whole
+    results: list[ir.Value]
+    cost: int  # simple operations per point
+    contraction: bool
+    level: str = ""
+    inits: list[ir.Value] = field(default_factory=list)
+
+    @property
+    def loops(self) -> int:
+        return len(self.shape) + len(self.over)
+
+
+def element_bytes(value: ir.Value) -> int:
+    """Bytes of one element of a tensor or memref value."""
+    element = value.type.element_type
+    return max(1, (element.width + 7) // 8)
+
+
+def body_nodes(graph: ir.Operation) -> list[Node] | None:
+    """The nodes of a tile.graph in order, or None when it is opaque (holds anything but canonical generics, fills and constants)."""
+    nodes = []
+    for view in graph.regions[0].blocks[0].operations:
+        op = view.operation
+        if op.name == "linalg.generic":
+            node = _node(op)
+            if node is None:
+                return None
+            nodes.append(node)
+        elif op.name not in ("tensor.empty", "linalg.fill", "arith.constant", "tile.yield"):
+            return None
+    return nodes
+
+
+def _node(op: ir.Operation) -> Node | None:
+    maps = [ir.AffineMap.parse(str(a)) if not isinstance(a, ir.AffineMapAttr) else a.value for a in op.attributes["indexing_maps"]]
+    kinds = [str(a) for a in op.attributes["iterator_types"]]
+    parallel = sum("parallel" in k for k in kinds)
+    results = list(op.results)
+    n_in = len(maps) - len(results)
+    shape = tuple(results[0].type.shape)
+    if parallel != len(shape) or any("parallel" not in k for k in kinds[:parallel]):
+        return None
+    loops = len(kinds)
+    identity = [Linear.variable(i, loops) for i in range(parallel)]
+    extents: list[int | None] = [*shape, *[None] * (loops - parallel)]
+    used = _used_arguments(op)
+    reads = []
+    for i, m in enumerate(maps):
+        linear = map_to_linear(m)
+        if linear is None:
+            return None
+        if i >= n_in:
+            if linear != identity:
+                return None
+            continue
+        for axis, e in enumerate(linear):
+            variable = e.only()
+            if variable is not None and variable >= parallel:
+                extents[variable] = op.operands[i].type.shape[axis]
+        if i in used:
+            reads.append(Read(op.operands[i], tuple(linear)))
+    if any(e is None for e in extents):
+        return None
+    body = [o for o in operations(op)]
+    captures: dict[ir.Value, None] = {}
+    for o in body:
+        if o.name == "tensor.extract":
+            captures.setdefault(o.operands[0])
+        elif len(o.regions):
+            return None
+    cost = sum(0 if o.name in _FREE else _HEAVY.get(o.name, 1) for o in body)
+    inits = [_fill_value(op.operands[n_in + i]) for i in range(len(results))]
+    if loops > parallel and any(v is None for v in inits):
+        return None
+    return Node(op, shape, tuple(e for e in extents[parallel:] if e is not None), reads, list(captures), results, max(cost, 1),
+                loops > parallel and _is_multiply_add(op, n_in), op.attributes["tile.level"].value if "tile.level" in op.attributes else "",
+                [v for v in inits if v is not None])
+
+
+def _used_arguments(op: ir.Operation) -> set[int]:
+    block = op.regions[0].blocks[0]
+    return {i for i, a in enumerate(block.arguments) if next(iter(a.uses), None) is not None}
+
+
+def _fill_value(out: ir.Value) -> ir.Value | None:
+    """The scalar that a reduction's output was filled with."""
+    owner = out.owner
+    return owner.operands[0] if not isinstance(owner, ir.Block) and owner.name == "linalg.fill" else None
+
+
+def _is_multiply_add(op: ir.Operation, n_in: int) -> bool:
+    """Whether the body is acc + a * b over two reads (each perhaps widened), starting from zero, on floats."""
+    block = op.regions[0].blocks[0]
+    ops = list(block.operations)
+    if len(op.results) != 1:
+        return False
+    end = ops[-1].operation.operands[0].owner
+    if isinstance(end, ir.Block) or end.name != "arith.addf":
+        return False
+    acc = block.arguments[n_in]
+    others = [v for v in end.operands if v != acc]
+    if len(others) != 1 or isinstance(others[0].owner, ir.Block) or others[0].owner.name != "arith.mulf":
+        return False
+    fill = _fill_value(op.operands[n_in])
+    zero = fill is not None and not isinstance(fill.owner, ir.Block) and fill.owner.name == "arith.constant" and fill.owner.attributes["value"].value == 0
+    return zero and all(_is_read(v, n_in) for v in others[0].owner.operands) and len(set(others[0].owner.operands)) == 2
+
+
+def _is_read(value: ir.Value, n_in: int) -> bool:
+    while not isinstance(value.owner, ir.Block):
+        if value.owner.name != "arith.extf":
+            return False
+        value = value.owner.operands[0]
+    return isinstance(value, ir.BlockArgument) and value.arg_number < n_in
+
+
+def volume(extents: Sequence[int]) -> int:
+    """The number of points of a box."""
+    n = 1
+    for e in extents:
+        n *= e
+    return n

@@ -1,0 +1,107 @@
+"""Propagate: from a tile of the root's result to the region every other op of the group must compute (Welder's Propagate).
+
+A region is, per result dimension, an offset (linear in the root's block offsets) and a static extent. Integer interval analysis over the
+read maps gives the producer's region from its consumers'; reductions are read in full.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlc.ir.mlir import ir
+from mlc.layout.linear import Linear
+from mlc.passes.tile.model import Node, Read
+
+
+@dataclass(frozen=True)
+class Region:
+    """Offsets (over the root's parallel dimensions) and extents of a box."""
+
+    offsets: tuple[Linear, ...]
+    extents: tuple[int, ...]
+
+
+def read_region(read: Read, node: Node, at: Region, shape: Sequence[int], roots: int) -> Region:
+    """The box of the read tensor that `node` needs for its own region `at`; a box wider than the tensor is the whole tensor."""
+    zero = Linear.constant(0, roots)
+    inner = [*at.offsets, *[zero] * len(node.over)]
+    extents = (*at.extents, *node.over)
+    offsets, sizes = [], []
+    for e, full in zip(read.indices, shape, strict=True):
+        size = e.extent(extents)
+        if size >= full:
+            offsets.append(zero)
+            sizes.append(full)
+        else:
+            base = Linear(e.coefficients, e.minimum(extents)).compose(inner, roots)
+            offsets.append(base)
+            sizes.append(size)
+    return Region(tuple(offsets), tuple(sizes))
+
+
+def union(a: Region, b: Region, shape: Sequence[int]) -> Region | None:
+    """The smallest box that holds both, or None when their offsets move differently with the block."""
+    if a == b:
+        return a
+    offsets, extents = [], []
+    for oa, ea, ob, eb, full in zip(a.offsets, a.extents, b.offsets, b.extents, shape, strict=True):
+        if ea == full or eb == full:
+            offsets.append(Linear((0,) * len(oa.coefficients), 0))
+            extents.append(full)
+        elif oa.coefficients != ob.coefficients:
+            return None
+        else:
+            low = min(oa.const, ob.const)
+            offsets.append(Linear(oa.coefficients, low))
+            extents.append(max(oa.const + ea, ob.const + eb) - low)
+    return Region(tuple(offsets), tuple(extents))
+
+
+def propagate(nodes: Sequence[Node], sinks: Sequence[Node], tile: Sequence[int], inlined: Mapping[Node, bool]) -> dict[Node, Region] | None:
+    """Regions of all nodes (in topological order) for a tile of the sinks, which share the root's shape; None if they conflict.
+
+    An inlined node has no region: its readers' reads pass through it to its own reads.
+    """
+    roots = len(tile)
+    producer: dict[ir.Value, Node] = {v: n for n in nodes for v in n.results}
+    own = Region(tuple(Linear.variable(i, roots) for i in range(roots)), tuple(tile))
+    regions: dict[Node, Region] = {s: own for s in sinks}
+    for node in reversed(nodes):
+        at = regions.get(node)
+        if inlined.get(node):
+            continue
+        if at is None:
+            return None
+        for read in expanded_reads(node, producer, inlined):
+            source = producer.get(read.value)
+            if source is None:
+                continue
+            need = read_region(read, node, at, source.shape, roots)
+            have = regions.get(source)
+            joined = need if have is None else union(have, need, source.shape)
+            if joined is None:
+                return None
+            regions[source] = joined
+    return regions
+
+
+def expanded_reads(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> list[Read]:
+    """The reads of a node with inlined producers replaced by what those read."""
+    found = []
+    for read in node.reads:
+        source = producer.get(read.value)
+        if source is not None and inlined.get(source):
+            for inner in expanded_reads(source, producer, inlined):
+                found.append(Read(inner.value, tuple(e.compose(read.indices, node.loops) for e in inner.indices)))
+        else:
+            found.append(read)
+    return found
+
+
+def expanded_captures(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> list[ir.Value]:
+    """Tensors that the node, with its inlined producers, reads at data-dependent places."""
+    found = list(node.captures)
+    for read in node.reads:
+        source = producer.get(read.value)
+        if source is not None and inlined.get(source):
+            found.extend(expanded_captures(source, producer, inlined))
+    return found

@@ -1,0 +1,226 @@
+"""`Executable`: a compiled model as a function of arrays. Checks what comes in, allocates what goes out, leaves the run to a backend."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from mlc.artifact import Artifact, TensorSpec, aligned_empty, plan_tensors
+from mlc.errors import ArtifactError, InputError, OptionError
+from mlc.runtime.tensors import as_tensor, check_value, random_tensor
+
+
+class Program(Protocol):
+    """What a backend makes of an artifact: loaded code, its memory and threads."""
+
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        """Runs the plan once; may be called from several threads, and returns when `outputs` are written.
+
+        inputs: the plan's inputs without a fixed value, in order; exact dtype and shape, C-contiguous, element-aligned; not to be written.
+        outputs: 64-aligned arrays to fill, in order. Zero-size arrays have a valid but meaningless address.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Group:
+    """One input or output as ONNX declares it: a tensor, or a sequence or optional whose tensors the plan lists one by one.
+
+    items: indices into the plan's inputs or outputs. An optional has none or one.
+    """
+
+    name: str
+    kind: str
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Wall-clock times of whole calls (checks and output allocation included), in milliseconds."""
+
+    repeat: int
+    median: float
+    p10: float
+    p90: float
+    min: float
+    max: float
+    mean: float
+
+    def __str__(self) -> str:
+        return f"median {self.median:.4g} ms (p10 {self.p10:.4g}, p90 {self.p90:.4g}, min {self.min:.4g}; {self.repeat} runs)"
+
+
+class Executable:
+    """A loaded model. `exe(*arrays, **named)` returns the outputs in order; `exe.run({...})` goes by name both ways.
+
+    inputs, outputs: one TensorSpec per tensor. A sequence is passed and returned as a list of arrays, an optional as an array or None.
+    An input whose value was fixed at compile time may be left out; given, it must be the same.
+    Calls from several threads are safe; on the CPU they take turns.
+    """
+
+    def __init__(self, artifact: Artifact, program: Program) -> None:
+        self.artifact = artifact
+        self.inputs = plan_tensors(artifact.plan, "inputs")
+        self.outputs = plan_tensors(artifact.plan, "outputs")
+        signature: Mapping[str, Any] = artifact.plan.get("signature") or {}
+        self.input_groups = _groups(signature.get("inputs"), self.inputs)
+        self.output_groups = _groups(signature.get("outputs"), self.outputs)
+        self._program = program
+        self._plain_outputs = all(g.kind == "tensor" for g in self.output_groups)
+        self._free = [g.name for g in self.input_groups if not self._omissible(g)]
+        self._names = {g.name for g in self.input_groups}
+
+    @property
+    def target(self) -> str:
+        """The target it was compiled for, such as `cpu`."""
+        return self.artifact.target
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """The artifact's plan.json."""
+        return self.artifact.plan
+
+    def __call__(self, /, *arrays: Any, **named: Any) -> list[Any]:
+        """Runs the model. Positional arguments are all inputs in order, or all those that may not be left out; the rest goes by name.
+
+        Returns the outputs in order, each a new numpy array (a list or None for a sequence or optional).
+        Raises InputError for a wrong name, dtype, shape or value, ResourceError if an output does not fit memory.
+        """
+        return self._run(self._positional(arrays, named) if arrays else named)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs the model by name: input name -> value in, output name -> value out. Raises as `__call__` does."""
+        return {g.name: value for g, value in zip(self.output_groups, self._run(inputs), strict=True)}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the `.mlc` file. Raises ResourceError."""
+        self.artifact.save(path)
+
+    def random_inputs(self, seed: int = 0) -> dict[str, Any]:
+        """Inputs for `run`, the same for the same seed: see `tensors.random_tensor` for their distribution."""
+        rng = np.random.default_rng(seed)
+        tensors = [random_tensor(spec, rng) for spec in self.inputs]
+        return {g.name: _pack(g, tensors) for g in self.input_groups}
+
+    def bench(self, inputs: Mapping[str, Any] | Sequence[Any] | None = None, repeat: int = 100, warmup: int = 10) -> BenchResult:
+        """Times `repeat` calls after `warmup` unmeasured ones. inputs: by name or in order; random ones by default."""
+        if repeat < 1 or warmup < 0:
+            raise OptionError(f"found repeat={repeat}, warmup={warmup}, expected at least 1 and 0")
+        if inputs is None:
+            inputs = self.random_inputs()
+        values = inputs if isinstance(inputs, Mapping) else self._positional(tuple(inputs), {})
+        for _ in range(warmup):
+            self._run(values)
+        times: list[float] = []
+        for _ in range(repeat):
+            start = time.perf_counter_ns()
+            self._run(values)
+            times.append((time.perf_counter_ns() - start) / 1e6)
+        p10, median, p90 = (float(x) for x in np.percentile(times, (10, 50, 90)))
+        return BenchResult(repeat, median, p10, p90, min(times), max(times), sum(times) / repeat)
+
+    def __repr__(self) -> str:
+        inputs, outputs = ", ".join(map(str, self.inputs)), ", ".join(map(str, self.outputs))
+        return f"<mlc.Executable {self.target} ({inputs}) -> ({outputs})>"
+
+    def _positional(self, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+        names = [g.name for g in self.input_groups]
+        # Either everything, or what must be given, less what comes by name.
+        if len(arrays) != len(names) and any(n not in self._free for n in names):
+            names = [n for n in self._free if n not in named]
+        if len(arrays) > len(names):
+            raise self._error(f"found {len(arrays)} positional inputs, expected at most {len(names)}")
+        values = dict(zip(names, arrays, strict=False))
+        for name in named:
+            if name in values:
+                raise self._error(f"input {name!r} is given by position and by name")
+        return {**values, **named}
+
+    def _run(self, values: Mapping[str, Any]) -> list[Any]:
+        try:
+            inputs = [t for t in self._bind(values) if t is not None]
+        except InputError as e:
+            raise self._error(e.message, e.hint) from None
+        outputs = [aligned_empty(spec.shape, spec.dtype.numpy) for spec in self.outputs]
+        self._program.run(inputs, outputs)
+        if self._plain_outputs:
+            return [outputs[g.items[0]] for g in self.output_groups]
+        return [_pack(g, outputs) for g in self.output_groups]
+
+    def _bind(self, values: Mapping[str, Any]) -> list[np.ndarray | None]:
+        """One array per plan input, None for those with a fixed value."""
+        for name in values:
+            if name not in self._names:
+                raise InputError(f"found an input {name!r} that the model does not have")
+        tensors: list[np.ndarray | None] = [None] * len(self.inputs)
+        for group in self.input_groups:
+            if group.name not in values:
+                if not self._omissible(group):
+                    raise InputError(f"input {group.name!r} is missing")
+                continue
+            for index, value in zip(group.items, self._unpack(group, values[group.name]), strict=True):
+                spec = self.inputs[index]
+                tensor = as_tensor(value, spec)
+                if spec.value is None:
+                    tensors[index] = tensor
+                else:
+                    check_value(tensor, spec)
+        return tensors
+
+    def _unpack(self, group: Group, value: Any) -> Iterator[Any]:
+        if group.kind == "sequence":
+            if not isinstance(value, (list, tuple)):
+                raise InputError(f"input {group.name!r}: found {type(value).__name__}, expected a list of {len(group.items)} tensors")
+            items = cast("list[object]", value)
+            if len(items) != len(group.items):
+                raise InputError(f"input {group.name!r}: found a sequence of {len(items)} tensors, expected {len(group.items)} "
+                                 "(fixed at compile time)")
+            yield from items
+        elif (value is None) != (not group.items):
+            found, expected = ("None", "a tensor") if value is None else ("a tensor", "None")
+            why = " (fixed at compile time)" if group.kind == "optional" else ""
+            raise InputError(f"input {group.name!r}: found {found}, expected {expected}{why}")
+        elif group.items:
+            yield value
+
+    def _omissible(self, group: Group) -> bool:
+        return (group.kind == "optional" or bool(group.items)) and all(self.inputs[i].value is not None for i in group.items)
+
+    def _error(self, message: str, hint: str | None = None) -> InputError:
+        inputs = [_show(g, self.inputs) + (" (may be left out)" if self._omissible(g) else "") for g in self.input_groups]
+        expected = f"the model's inputs are {', '.join(inputs) or 'none'}"
+        return InputError(message, hint=expected if hint is None else f"{hint}; {expected}")
+
+
+def _show(group: Group, specs: list[TensorSpec]) -> str:
+    if group.kind == "tensor":
+        return str(specs[group.items[0]])
+    return f"{group.name}: {group.kind}({', '.join(str(specs[i]) for i in group.items)})"
+
+
+def _pack(group: Group, tensors: Sequence[np.ndarray]) -> Any:
+    if group.kind == "sequence":
+        return [tensors[i] for i in group.items]
+    return tensors[group.items[0]] if group.items else None
+
+
+def _groups(entries: Any, specs: list[TensorSpec]) -> list[Group]:
+    """The signature's groups; without a signature every tensor is its own. Raises ArtifactError unless they cover each tensor once."""
+    if entries is None:
+        return [Group(spec.name, "tensor", (i,)) for i, spec in enumerate(specs)]
+    index = {spec.name: i for i, spec in enumerate(specs)}
+    groups: list[Group] = []
+    for entry in entries:
+        match entry:
+            case {"name": str(name), "kind": "tensor" | "sequence" | "optional" as kind, "items": [*items]} if index.keys() >= set(items):
+                groups.append(Group(name, kind, tuple(index[i] for i in items)))
+            case _:
+                raise ArtifactError(f"plan.json: bad signature entry {str(entry)[:200]}")
+        if (kind == "tensor" and len(items) != 1) or (kind == "optional" and len(items) > 1):
+            raise ArtifactError(f"plan.json: signature entry {name!r} is of kind {kind} and has {len(items)} tensors")
+    if sorted(i for g in groups for i in g.items) != list(range(len(specs))):
+        raise ArtifactError("plan.json: the signature does not cover each tensor once")
+    return groups
