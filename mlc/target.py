@@ -45,8 +45,8 @@ class Target:
 
     def __str__(self) -> str:
         base = _FACTS[self.kind][self.arch]
-        changed = [f"{key}={'+'.join(value) if isinstance(value, tuple) else value}"
-                   for key in _OVERRIDABLE if (value := getattr(self, key)) != getattr(base, key)]
+        changed = [f"{key}={'+'.join(self.features) if key == 'features' else getattr(self, key)}"
+                   for key in _OVERRIDABLE if getattr(self, key) != getattr(base, key)]
         return ",".join([f"{self.kind}:{self.arch}", *changed])
 
     @staticmethod
@@ -75,7 +75,8 @@ class Target:
                               hint="name another target, for example cpu:x86-64-v3, and run the artifact there")
         base = _FACTS["cpu"][arch]
         extra = tuple(sorted(llvm for flag, (llvm, least) in _EXTRA_FLAGS.items() if flag in flags and arch >= least))
-        return replace(base, cores=len(os.sched_getaffinity(0)), features=extra, l1=_cache_bytes(1) or base.l1, l2=_cache_bytes(2) or base.l2)
+        l1, l2 = _cache_bytes(1) or base.l1, _cache_bytes(2) or base.l2
+        return replace(base, cores=len(os.sched_getaffinity(0)), features=extra, l1=l1, l2=l2)
 
     @staticmethod
     def known() -> list[str]:

@@ -7,10 +7,15 @@ from mlc.cli.table import table
 
 
 @click.command()
+@click.option("--ops", is_flag=True, help="List the ONNX ops that mlc converts instead.")
 @common
-def command(common: Common) -> None:
+def command(ops: bool, common: Common) -> None:
     """Show versions, devices, toolchains, and what is missing."""
-    answer = common.run("doctor", "looking around", {})
+    answer = common.run("doctor", "looking around", {"ops": ops})
+    if ops:
+        common.say(table(answer["ops"], ("op", "since opset")))
+        common.say(f"{len(answer['ops'])} ops; those that ONNX defines in terms of others work as well")
+        return
     rows = answer["rows"]
     for section in dict.fromkeys(row[0] for row in rows):
         common.say(section)

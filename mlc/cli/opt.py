@@ -66,7 +66,8 @@ def run(argv: Sequence[str], *, reproducer: Path | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        print(f"mlc-opt: internal error: {type(error).__name__}: {error}\n  hint: this is a bug in mlc; --debug shows where", file=sys.stderr)
+        print(f"mlc-opt: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  hint: this is a bug in mlc; --debug shows where", file=sys.stderr)
         if debug:
             traceback.print_exception(error)
         return BUG

@@ -42,7 +42,8 @@ def check(text: str, file: str, found: Sequence[Diagnostic]) -> list[Diagnostic]
             wrong.append(Diagnostic("error", f"unexpected {diagnostic.severity}: {diagnostic.message}", diagnostic.place))
         else:
             match.met = True
-    return wrong + [Diagnostic("error", f'expected {e.kind} "{e.text}" was not produced', Place(file, e.at, 1)) for e in expected if not e.met]
+    missing = [e for e in expected if not e.met]
+    return wrong + [Diagnostic("error", f'expected {e.kind} "{e.text}" was not produced', Place(file, e.at, 1)) for e in missing]
 
 
 def _flat(found: Sequence[Diagnostic]) -> Iterator[Diagnostic]:

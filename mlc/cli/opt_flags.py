@@ -1,10 +1,10 @@
-"""The flags of mlc-opt. Every registered pass and named pipeline is a flag too: `--cse`, `-cpu-pipeline`, `--canonicalize=top-down=false`."""
+"""The flags of mlc-opt. Every pass and named pipeline is a flag too: `--cse`, `-cpu-pipeline`, `--canonicalize=top-down=false`."""
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mlc.errors import OptionError
 from mlc.passes.registry import PASSES, PIPELINES
@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 def parse_flags(argv: Sequence[str]) -> Flags:
     """Parses the command line; flags it does not know are passes."""
     parser = _flags()
-    known = tuple(parser._option_string_actions)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    known = tuple(parser._option_string_actions)  # pyright: ignore[reportPrivateUsage]
     options, rest = parser.parse_known_args([_two_dashes(a) for a in argv])
     passes: list[str] = []
     for flag in rest:
@@ -42,20 +42,18 @@ def parse_flags(argv: Sequence[str]) -> Flags:
         raise OptionError(f"--pass-pipeline excludes pass flags, found --{passes[0]}")
     if options.run_reproducer and (passes or options.pass_pipeline is not None):
         raise OptionError("--run-reproducer takes the pipeline from its file; give no other")
+    if options.emit_bytecode and options.split_input_file:
+        raise OptionError("--emit-bytecode holds one module; it excludes --split-input-file")
     return Flags(options, tuple(passes), known)
 
 
 def _two_dashes(argument: str) -> str:
-    """mlir-opt takes long flags with one dash."""
-    return f"-{argument}" if len(argument) > 2 and argument[0] == "-" and argument[1] not in "-o" else _output(argument)
+    """mlir-opt takes long flags with one dash (so -o needs a space before its file)."""
+    return f"-{argument}" if len(argument) > 2 and argument[0] == "-" and argument[1] != "-" else argument
 
 
-def _output(argument: str) -> str:
-    """`-ofile` is -o, but `-one-shot-bufferize` and other passes with an o are flags."""
-    return f"-{argument}" if argument.startswith("-o") and "-" in argument[2:] and "=" not in argument and "/" not in argument else argument
-
-
-def _switch(default: bool):  # noqa: ANN202
+def _switch(default: bool) -> dict[str, Any]:
+    """Arguments of a flag that is set alone or as --flag=false."""
     return {"nargs": "?", "const": True, "default": default, "type": _boolean, "metavar": "true|false"}
 
 
@@ -101,11 +99,13 @@ def _flags() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("watching")
     for when in ("before", "after"):
-        group.add_argument(f"--mlir-print-ir-{when}", action="append", default=[], type=_names, metavar="PASS,...", help=f"IR {when} these passes")
+        group.add_argument(f"--mlir-print-ir-{when}", action="append", default=[], type=_names, metavar="PASS,...",
+                           help=f"IR {when} these passes")
         group.add_argument(f"--mlir-print-ir-{when}-all", action="store_true", help=f"IR {when} each pass")
     group.add_argument("--mlir-print-ir-after-change", action="store_true", help="IR after each pass that changed it")
     group.add_argument("--mlir-print-ir-after-failure", action="store_true", help="IR after a pass that failed")
-    group.add_argument("--mlir-print-ir-tree-dir", "--dump-dir", type=Path, metavar="DIR", help="write DIR/00_pass.mlir, ... after each pass")
+    group.add_argument("--mlir-print-ir-tree-dir", "--dump-dir", type=Path, metavar="DIR",
+                       help="write DIR/00_pass.mlir, ... after each pass")
     group.add_argument("--mlir-timing", action="store_true", help="time per pass")
     group.add_argument("--mlir-pass-pipeline-crash-reproducer", metavar="FILE",
                        help="where a failure leaves its reproducer (default: a file in the temporary folder; an empty name: nowhere)")

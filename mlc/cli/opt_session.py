@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import mlc.dialects
@@ -39,16 +40,15 @@ class Session:
         for plugin in self.options.load_pass_plugin:
             _load_plugin(plugin)
         self.target = None if self.options.target is None else Target.parse(self.options.target)
+        self.steps: tuple[PassStep, ...] = ()
         self.exit_code = 0
 
     def run(self) -> int:
         """Processes the whole input; returns the exit code."""
         data = self._read()
-        if data.startswith(_BYTECODE):
-            results = [self._part(data, "")]
-        else:
-            text = data.decode("utf-8", errors="replace")
-            results = [self._part(part, text) for part in self._parts(text)]
+        text = "" if data.startswith(_BYTECODE) else data.decode("utf-8", errors="replace")
+        self._build_pipeline(text)
+        results = [self._part(part, text) for part in (self._parts(text) if text else [data])]
         if self.exit_code == 0:
             self._write(results)
         elif self.options.split_input_file and not self.options.verify_diagnostics:
@@ -91,11 +91,7 @@ class Session:
         failure: MlcError | None = None
         result: str | bytes | None = None
         try:
-            result = self._process(context, part, source, found)
-        except PassError as error:
-            if not isinstance(error, DiagnosticError) and not self.options.verify_diagnostics:
-                raise  # the pipeline text: wrong for every part
-            failure = error
+            result = self._process(context, part, found)
         except MlcError as error:
             failure = error
         if failure is not None:
@@ -103,9 +99,8 @@ class Session:
         found = [d.in_file(self.name) for d in found]
         sources = {self.name: source}
         if self.options.verify_diagnostics:
-            assert isinstance(part, str)
             # A bug of ours is no diagnostic that a test may expect.
-            wrong = opt_expect.check(part, self.name, found) if not isinstance(failure, BrokenPass) else found
+            wrong = found if isinstance(failure, BrokenPass) else opt_expect.check(str(part) if source else "", self.name, found)
             self._report(wrong, sources)
             self.exit_code = max(self.exit_code, failure.exit_code if isinstance(failure, BrokenPass) else int(bool(wrong)))
             return ""
@@ -120,19 +115,16 @@ class Session:
                 traceback.print_exception(failure.__cause__)
         return result
 
-    def _process(self, context: ir.Context, part: str | bytes, source: str, found: list[Diagnostic]) -> str | bytes:
+    def _process(self, context: ir.Context, part: str | bytes, found: list[Diagnostic]) -> str | bytes:
         watch = self._instrumentation()
         watch.on_diagnostics = found.extend
-        target, steps = self._pipeline(context, source)
-        if watch.reproducer is not None and target is not None:
-            watch.reproducer.target = str(target)
         with watch.timed("(parse)"):
             module = parse_module(part, context)
         with watch.timed("(verify)"):
             broken = verify(module, allow_unknown_ops=watch.allow_unknown_ops)
         if broken:
             raise DiagnosticError(broken)
-        run_steps(module, steps, PassContext(target=target), instrumentation=watch)
+        run_steps(module, self.steps, PassContext(target=self.target), instrumentation=watch)
         if self.options.verify_roundtrip:
             _check_roundtrip(module, context)
         with watch.timed("(print)"):
@@ -144,21 +136,20 @@ class Session:
                 return buffer.getvalue()
             return watch.asm.text(module, valid=watch.verify_each)
 
-    def _pipeline(self, context: ir.Context, source: str) -> tuple[Target | None, tuple[PassStep, ...]]:
-        """The target and the steps that flags or the reproducer ask for."""
-        target = self.target
+    def _build_pipeline(self, source: str) -> None:
+        """The steps (and target) that flags or the reproducer ask for; checked once, run on every part."""
+        context = make_context()
         if self.options.run_reproducer:
             facts = read_reproducer(source)
-            steps = build(facts["pipeline"], context)
-            if target is None and "target" in facts:
-                target = Target.parse(facts["target"])
+            self.steps = build(facts["pipeline"], context)
+            if self.target is None and "target" in facts:
+                self.target = Target.parse(facts["target"])
         elif self.options.pass_pipeline is not None:
-            steps = build(self.options.pass_pipeline, context)
+            self.steps = build(self.options.pass_pipeline, context)
         else:
-            steps = tuple(step for text in self.flags.passes for step in self._flag(text, context))
+            self.steps = tuple(step for text in self.flags.passes for step in self._flag(text, context))
         if self.options.dump_pass_pipeline:
-            print(pipeline_text(steps), file=sys.stderr)
-        return target, steps
+            print(pipeline_text(self.steps), file=sys.stderr)
 
     def _flag(self, text: str, context: ir.Context) -> tuple[PassStep, ...]:
         try:
@@ -174,15 +165,16 @@ class Session:
         o = self.options
         asm = Asm(o.mlir_print_op_generic, o.mlir_print_debuginfo, o.mlir_elide_elementsattrs_if_larger, o.mlir_print_local_scope,
                   o.mlir_use_nameloc_as_prefix, file=self.name)
-        # Tests that expect failures would litter the temporary folder.
-        wants_reproducer = self.reproducer is not None and not o.verify_diagnostics
+        reproducer = None
+        if self.reproducer is not None and not o.verify_diagnostics:  # tests that expect failures would litter the temporary folder
+            asm_there = Asm(generic=not o.verify_each, debuginfo=True, file=self.name)
+            reproducer = Reproducer(self.reproducer, eager=True, target=None if self.target is None else str(self.target), asm=asm_there)
         return Instrumentation(
             verify_each=o.verify_each, allow_unknown_ops=o.allow_unregistered_dialect,
             print_before=_flat(o.mlir_print_ir_before), print_after=_flat(o.mlir_print_ir_after),
             print_before_all=o.mlir_print_ir_before_all, print_after_all=o.mlir_print_ir_after_all,
             print_after_change=o.mlir_print_ir_after_change, print_after_failure=o.mlir_print_ir_after_failure,
-            asm=asm, dump_dir=o.mlir_print_ir_tree_dir, timing=self.timing,
-            reproducer=Reproducer(self.reproducer, eager=True, asm=Asm(debuginfo=True, file=self.name)) if wants_reproducer else None)
+            asm=asm, dump_dir=o.mlir_print_ir_tree_dir, timing=self.timing, reproducer=reproducer)
 
     def _report(self, found: Sequence[Diagnostic], sources: dict[str, str]) -> None:
         for diagnostic in found:
@@ -226,8 +218,8 @@ def _check_roundtrip(module: ir.Module, context: ir.Context) -> None:
     for form, data in (("text", before), ("bytecode", buffer.getvalue())):
         after = asm.text(parse_module(data, context, name=f"<{form} of the result>"))
         if before != after:
-            changed = next((a, b) for a, b in zip(before.splitlines() + [""], after.splitlines() + [""], strict=False) if a != b)
-            raise DiagnosticError([Diagnostic("error", f"the result does not survive {form}:\n  before: {changed[0]}\n  after:  {changed[1]}")])
+            old, new = next((a, b) for a, b in zip_longest(before.splitlines(), after.splitlines()) if a != b)
+            raise DiagnosticError([Diagnostic("error", f"the result does not survive {form}:\n  before: {old}\n  after:  {new}")])
 
 
 def _import_dialects() -> dict[str, str]:

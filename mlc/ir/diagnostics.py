@@ -71,7 +71,7 @@ class Diagnostic:
 
     severity: str
     message: str
-    place: Place = Place()  # noqa: RUF009 (frozen)
+    place: Place = Place()
     notes: tuple["Diagnostic", ...] = ()
 
     @staticmethod

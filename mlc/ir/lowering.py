@@ -184,7 +184,8 @@ class Walk:
             new = self.values(old)
             if len(new) != 1 or new[0].type != old.type:
                 became = ", ".join(str(v.type) for v in new) or "nothing"
-                raise LoweringError(operation, f"operand {index} of type {old.type} became {became}, and the op has no {self.lowering.name} rule")
+                rule = f"{self.lowering.name} rule"
+                raise LoweringError(operation, f"operand {index} of type {old.type} became {became}, and the op has no {rule}")
             operation.operands[index] = new[0]
 
     def _erase(self, dead: list[ir.Operation]) -> None:

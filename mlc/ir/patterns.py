@@ -1,4 +1,4 @@
-"""Rewrite patterns without their traps: True means rewritten, exceptions stay in Python, endless rewriting is an error that names the pattern.
+"""Rewrite patterns without their traps: True means rewritten, exceptions stay in Python, an endless run names its pattern.
 
     fold = Patterns()
 
@@ -21,7 +21,7 @@ from typing import Any
 from mlc.errors import CompilerError
 from mlc.ir.mlir import ir, rewrite
 
-Pattern = Callable[[Any, Any], bool]
+Pattern = Callable[[Any, Any], Any]  # returns a bool, which is checked
 
 
 class Patterns:
@@ -97,7 +97,7 @@ class _Run:
 
     def apply(self, fn: Pattern, op: Any, rewriter: Any) -> bool:
         rewritten = fn(op, rewriter)
-        if not isinstance(rewritten, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(rewritten, bool):
             raise TypeError(f"pattern '{fn.__name__}' returned {rewritten!r}; return True if it rewrote the op, False if not")
         if rewritten:
             self.total += 1

@@ -82,7 +82,7 @@ class Reproducer:
     path: Path
     eager: bool = False
     target: str | None = None
-    asm: Asm = Asm(debuginfo=True)  # noqa: RUF009 (frozen)
+    asm: Asm = Asm(debuginfo=True)
     _clone: Any = field(default=None, repr=False)
     _pipeline: str = ""
 
@@ -146,7 +146,7 @@ class Instrumentation:
     print_after_all: bool = False
     print_after_change: bool = False
     print_after_failure: bool = False
-    asm: Asm = Asm()  # noqa: RUF009 (frozen)
+    asm: Asm = Asm()
     dump_dir: Path | None = None
     timing: Timing | None = None
     reproducer: Reproducer | None = None

@@ -10,6 +10,7 @@ from mlc.ir.mlir import arith, func, ir, memref, scf
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.kernel import KernelEmitter, memref_type
 from mlc.passes.task.opaque import opaque_kernel
+from mlc.passes.tile.cost import sink_nodes
 from mlc.passes.tile.model import body_nodes
 from mlc.passes.tile.region import propagate
 
@@ -57,6 +58,8 @@ class _Plan:
         for _ in arguments:
             block.erase_argument(0)
         self.function.operation.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get([*inputs, *outputs], []))
+        count = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), len(inputs))
+        self.function.operation.attributes["task.inputs"] = count
         for name in ("arg_attrs", "res_attrs"):
             if name in self.function.operation.attributes:
                 del self.function.operation.attributes[name]
@@ -245,10 +248,3 @@ def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation:
 
 def _yielded(block: ir.Block) -> list[ir.Value]:
     return list(block.operations[len(block.operations) - 1].operation.operands)
-
-
-def sink_nodes(nodes: Sequence, outs: Sequence[ir.Value]) -> list:
-    """Nodes whose results leave the group and that no other node of it reads, in order; the last is the root."""
-    read = {r.value for n in nodes for r in n.reads} | {v for n in nodes for v in n.captures}
-    return [n for n in nodes if set(n.results) & set(outs) and not set(n.results) & read]
-

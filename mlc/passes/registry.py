@@ -22,13 +22,22 @@ if TYPE_CHECKING:  # --help needs none of them
     from mlc.weights import WeightStore
 
 PASSES: dict[str, str] = {
+    "dce": "mlc.passes.cleanup:Dce",
+    "cse": "mlc.passes.cleanup:Cse",
     "lower-graph-to-tile": "mlc.passes.lower_graph_to_tile:LowerGraphToTile",
+    "connect": "mlc.passes.tile.connect:Connect",
+    "choose-tiles": "mlc.passes.tile.choose_tiles:ChooseTiles",
     "lower-tile-to-task": "mlc.passes.lower_tile_to_task:LowerTileToTask",
     "plan-memory": "mlc.passes.task.plan_memory:PlanMemory",
     "lower-task-to-scf": "mlc.passes.lower_task_to_scf:LowerTaskToScf",
 }
 
-PIPELINES: dict[str, str] = {}
+PIPELINES: dict[str, str] = {
+    "graph-pipeline": "dce,cse",
+    "tile-pipeline": "connect,choose-tiles,dce",
+    "task-pipeline": "lower-tile-to-task,plan-memory",
+    "cpu-kernel-pipeline": "lower-task-to-scf",
+}
 
 OPTION_TYPES = (int, bool, str, float, tuple[int, ...])
 

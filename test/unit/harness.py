@@ -46,6 +46,7 @@ def run_graph(build: Callable[..., object], *inputs: np.ndarray) -> list[np.ndar
         broken = verify(module)
         assert not broken, broken
         _inline(block)
+        _own_results(block)
         PassManager.parse(PIPELINE).run(module.operation)
         text = llvm_dialect.translate_module_to_llvmir(module.operation)
     results = [np.empty(o.shape, o.dtype.numpy) for o in outs]
@@ -57,8 +58,18 @@ def run_graph(build: Callable[..., object], *inputs: np.ndarray) -> list[np.ndar
     return results
 
 
+def _own_results(block: ir.Block) -> None:
+    """Gives every result a buffer of its own: upstream crashes on one that is an argument or another result."""
+    end = list(block.operations)[-1].operation
+    with ir.InsertionPoint(end):
+        for i, value in enumerate(end.operands):
+            segments = ir.DenseI32ArrayAttr.get([0, 1, 0])
+            end.operands[i] = ir.Operation.create("bufferization.alloc_tensor", results=[value.type], operands=[value],
+                                                  attributes={"operandSegmentSizes": segments}, loc=ir.Location.unknown()).results[0]
+
+
 def _inline(block: ir.Block) -> None:
-    """Replaces tile.graph and tile.view by their contents; results that are arguments get a copy of their own."""
+    """Replaces tile.graph and tile.view by their contents."""
     for view in list(block.operations):
         op = view.operation
         for region in op.regions:

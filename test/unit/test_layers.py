@@ -69,7 +69,8 @@ def violations(source: str, module: str, is_package: bool = False) -> list[str]:
 
 
 def modules() -> list[tuple[Path, str]]:
-    return [(path, ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")) for path in sorted((ROOT / "mlc").rglob("*.py"))]
+    paths = sorted((ROOT / "mlc").rglob("*.py"))
+    return [(path, ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")) for path in paths]
 
 
 def test_imports_go_down() -> None:

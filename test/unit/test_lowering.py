@@ -170,7 +170,8 @@ def test_changed_type_needs_a_rule(context: ir.Context) -> None:
 def test_wrong_number_of_results(context: ir.Context) -> None:
     lowering = Lowering("test")
     lowering.rule("t.two")(lambda low, op: [])
-    assert "has 2 results, but its test rule returned 0" in error_of(lowering, 'func.func @f() { %0:2 = "t.two"() : () -> (f32, f32)\n return }')
+    text = error_of(lowering, 'func.func @f() { %0:2 = "t.two"() : () -> (f32, f32)\n return }')
+    assert "has 2 results, but its test rule returned 0" in text
 
 
 def test_a_use_left_behind_is_an_error_not_a_crash(context: ir.Context) -> None:

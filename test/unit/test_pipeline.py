@@ -1,6 +1,5 @@
 """Pipelines, passes, targets and diagnostics as the driver uses them; the command line is tested in test/lit/tools."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -82,8 +81,8 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def module() -> Iterator[ir.Module]:
-    yield parse_module(TEXT, make_context())
+def module() -> ir.Module:
+    return parse_module(TEXT, make_context())
 
 
 def build_error(text: str) -> str:
@@ -93,7 +92,8 @@ def build_error(text: str) -> str:
 
 
 def test_mixed_pipeline(module: ir.Module) -> None:
-    run_pipeline(module, "unit-note{n=3 names={a b} sizes=4,8 on scale=2}, func.func(unit-tag, canonicalize)", PassContext(Target.parse("cpu:x86-64-v3")))
+    ctx = PassContext(Target.parse("cpu:x86-64-v3"))
+    run_pipeline(module, "unit-note{n=3 names={a b} sizes=4,8 on scale=2}, func.func(unit-tag, canonicalize)", ctx)
     text = str(module)
     assert 'test.note = "unit-note{n=3 names=\\22a b\\22 sizes=4,8 on=true scale=2.0} cpu:x86-64-v3"' in text
     assert text.count("attributes {test.tag}") == 2
@@ -266,8 +266,13 @@ def test_parse_errors_have_places() -> None:
 
 
 def test_expectations() -> None:
-    text = "a // expected-error {{bad}}\n// expected-error-re@+1 {{x {{[0-9]+}}}}\nb\n// expected-note@above {{n}}\n// expected-error@unknown {{lost}}"
-    found = [Diagnostic("error", "very bad", Place("f", 1, 1)), Diagnostic("error", "x 12", Place("f", 3, 1), (Diagnostic("note", "n", Place("f", 3, 1)),)),
+    text = """a // expected-error {{bad}}
+// expected-error-re@+1 {{x {{[0-9]+}}}}
+b
+// expected-note@above {{n}}
+// expected-error@unknown {{lost}}"""
+    note = Diagnostic("note", "n", Place("f", 3, 1))
+    found = [Diagnostic("error", "very bad", Place("f", 1, 1)), Diagnostic("error", "x 12", Place("f", 3, 1), (note,)),
              Diagnostic("error", "lost")]
     assert check(text, "f", found) == []
     assert [d.message for d in check(text, "f", found[1:])] == ['expected error "bad" was not produced']

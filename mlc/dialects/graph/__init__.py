@@ -3,7 +3,7 @@
 from mlc.dialects.graph._base import Graph, GraphOp, TensorType
 from mlc.dialects.graph.attention import AttentionOp, attention
 from mlc.dialects.graph.constant import SMALL, ConstantOp, WeightOp, constant, weight
-from mlc.dialects.graph.contraction import EinsumOp, MatmulOp, einsum, matmul
+from mlc.dialects.graph.contraction import DeterminantOp, EinsumOp, MatmulOp, determinant, einsum, matmul
 from mlc.dialects.graph.convolution import ConvOp, ConvTransposeOp, conv, conv_transpose
 from mlc.dialects.graph.elementwise import BitcastOp, CastOp, ElementwiseOp, bitcast, cast, elementwise
 from mlc.dialects.graph.movement import broadcast, concat, gather, iota, pad, reshape, slice, transpose  # noqa: A004
@@ -14,9 +14,11 @@ from mlc.dialects.graph.sample import (
     DeformSampleOp, GridSampleOp, ResampleOp, RoiAlignOp, RoiMaxOp, deform_sample, grid_sample, resample, roi_align, roi_max,
 )
 
-__all__ = ["SMALL", "ArgOp", "AttentionOp", "BitcastOp", "CastOp", "ConstantOp", "ConvOp", "ConvTransposeOp", "DeformSampleOp", "EinsumOp",
-           "ElementwiseOp", "Graph", "GraphOp", "GridSampleOp", "LayerNormOp", "MatmulOp", "MaxPoolIndicesOp", "PoolOp", "ReduceOp",
-           "ResampleOp", "RmsNormOp", "RoiAlignOp", "RoiMaxOp", "ScanOp", "SoftmaxOp", "TensorType", "WeightOp", "arg", "attention",
-           "bitcast", "broadcast", "cast", "concat", "constant", "conv", "conv_transpose", "deform_sample", "einsum", "elementwise", "gather",
-           "grid_sample", "iota", "layer_norm", "matmul", "max_pool_indices", "pad", "pool", "reduce", "resample", "reshape", "rms_norm",
-           "roi_align", "roi_max", "scan", "slice", "softmax", "transpose", "weight"]
+__all__ = [
+    "SMALL", "ArgOp", "AttentionOp", "BitcastOp", "CastOp", "ConstantOp", "ConvOp", "ConvTransposeOp", "DeformSampleOp",
+    "DeterminantOp", "EinsumOp", "ElementwiseOp", "Graph", "GraphOp", "GridSampleOp", "LayerNormOp", "MatmulOp", "MaxPoolIndicesOp",
+    "PoolOp", "ReduceOp", "ResampleOp", "RmsNormOp", "RoiAlignOp", "RoiMaxOp", "ScanOp", "SoftmaxOp", "TensorType", "WeightOp",
+    "arg", "attention", "bitcast", "broadcast", "cast", "concat", "constant", "conv", "conv_transpose", "deform_sample",
+    "determinant", "einsum", "elementwise", "gather", "grid_sample", "iota", "layer_norm", "matmul", "max_pool_indices", "pad",
+    "pool", "reduce", "resample", "reshape", "rms_norm", "roi_align", "roi_max", "scan", "slice", "softmax", "transpose", "weight",
+]

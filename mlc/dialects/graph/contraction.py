@@ -6,8 +6,9 @@ from mlc.dialects._build import Builder, Tensor
 from mlc.dialects._ext import Operand, Operands, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, builder
 from mlc.dialects.graph.elementwise import broadcast
+from mlc.dtypes import DType
 from mlc.ir.mlir import ir
-from mlc.ir.scalar import compute_dtype
+from mlc.ir.scalar import Scalar, compute_dtype, select
 
 
 class MatmulOp(GraphOp, name="matmul"):
@@ -124,7 +125,62 @@ def _extents(equation: str, shapes: list[tuple[int, ...]]) -> dict[str, int]:
     return extents
 
 
+class DeterminantOp(GraphOp, name="determinant"):
+    """Determinants of a batch of square matrices, by elimination with row pivoting in (at least) f32.
+
+    Example: %y = "graph.determinant"(%x) : (tensor<8x3x3xf32>) -> tensor<8xf32>
+    """
+
+    x: Operand
+    y: Result
+
+    @staticmethod
+    def infer(types: list[TensorType]) -> list[TensorType]:
+        x = types[0]
+        if x.rank != 3 or x.shape[1] != x.shape[2] or not x.dtype.is_float:
+            raise VerifyError(f"needs a batch of square float matrices, got {x.mlir()}")
+        return [x.with_shape(x.shape[:1])]
+
+    def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
+        out, n = self.types[0], xs[0].shape[1]
+        acc = compute_dtype(out.dtype)
+
+        def body(x: Tensor) -> list[Tensor]:
+            return b.for_(0, x.shape[0], [b.empty(out.shape, out.dtype)], lambda i, y: [b.insert(self._one(b, x, i, n, acc), y, [i])])
+
+        return b.kernel(xs, [(out.dtype, out.shape)], body)
+
+    def _one(self, b: Builder, x: Tensor, batch: Scalar, n: int, acc: DType) -> Scalar:
+        """The product of the pivots, its sign turned by each exchange of rows."""
+        work = b.empty((n, n), acc)
+        work = b.for_(0, n, [work], lambda r, m: b.for_(0, n, [m], lambda c, m: [b.insert(b.load(x, [batch, r, c]), m, [r, c])]))[0]
+
+        def step(k: Scalar, total: Scalar, m: Tensor) -> list[Scalar | Tensor]:
+            def seek(r: Scalar, best: Scalar, where: Scalar) -> list[Scalar]:
+                size = b.load(m, [r, k]).abs()
+                return [select(size > best, size, best), select(size > best, r, where)]
+
+            _, pivot_row = b.for_(k, n, [b.constant(-1.0, acc), k], seek)
+            pivot = b.load(m, [pivot_row, k])
+
+            def exchange(c: Scalar, m: Tensor) -> list[Tensor]:
+                upper, lower = b.load(m, [k, c]), b.load(m, [pivot_row, c])
+                return [b.insert(lower, b.insert(upper, m, [pivot_row, c]), [k, c])]
+
+            m = b.for_(k, n, [m], exchange)[0]
+
+            def eliminate(r: Scalar, m: Tensor) -> list[Tensor]:
+                factor = select(pivot.eq(0), b.constant(0, acc), b.load(m, [r, k]) / pivot)
+                return b.for_(k, n, [m], lambda c, m: [b.insert(b.load(m, [r, c]) - factor * b.load(m, [k, c]), m, [r, c])])
+
+            m = b.for_(k + 1, n, [m], eliminate)[0]
+            return [select(pivot_row.eq(k), total, -total) * pivot, m]
+
+        return b.for_(0, n, [b.constant(1, acc), work], step)[0]
+
+
 _einsum = builder(EinsumOp)
+determinant = builder(DeterminantOp)
 matmul = builder(MatmulOp)
 
 
@@ -133,4 +189,4 @@ def einsum(equation: str, *operands: ir.Value) -> ir.Value:
     return _einsum(*operands, equation=equation)
 
 
-__all__ = ["EinsumOp", "MatmulOp", "einsum", "matmul"]
+__all__ = ["DeterminantOp", "EinsumOp", "MatmulOp", "determinant", "einsum", "matmul"]

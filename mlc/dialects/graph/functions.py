@@ -105,6 +105,11 @@ def _power(x: Scalar, exponent: float) -> Scalar:
     return _like(x, 1) if result is None else result
 
 
+def _root(x: Scalar) -> Scalar:
+    """pow(x, 0.5): like sqrt but for -0, whose root is +0, and -inf, whose root is +inf."""
+    return select(x.eq(float("-inf")), -x, (x + 0.0).math("sqrt"))
+
+
 def _shift(x: Scalar, amount: Scalar, left: bool) -> Scalar:
     """Amounts outside of the width, negative ones included, shift every bit out."""
     width = x.dtype.bits
@@ -129,6 +134,8 @@ FUNCTIONS: dict[str, Function] = {
     "fmod": Function(2, lambda a, b: a.rem(b)),
     "pow": Function(2, lambda a, b: a.pow(b)),
     "power": Function(1, _power, params=("exponent",)),
+    "root": Function(1, _root, "f"),
+    "inverse_root": Function(1, lambda x: 1.0 / _root(x), "f"),
     "neg": Function(1, lambda x: -x),
     "abs": Function(1, lambda x: x.abs()),
     "sign": Function(1, _sign),

@@ -273,7 +273,7 @@ class NonzeroOp(GraphOp, name="nonzero"):
 
     x: Operand
     y: Result
-    count: Result
+    number: Result
 
     @staticmethod
     def infer(types: list[TensorType]) -> list[TensorType]:
@@ -308,7 +308,7 @@ class CompressOp(GraphOp, name="compress"):
     x: Operand
     condition: Operand
     y: Result
-    count: Result
+    number: Result
 
     @staticmethod
     def infer(types: list[TensorType]) -> list[TensorType]:
@@ -347,7 +347,10 @@ def copied(b: Builder, x: Tensor) -> Tensor:
 
 
 def filled(b: Builder, shape: Sequence[int], dtype: DType, value: float | int) -> Tensor:
-    """Inside a kernel: a tensor of one value to write into."""
+    """Inside a kernel: a tensor of one value to write into.
+
+    Two buffers of one type must start so and not from `b.empty`: equal tensor.empty ops merge, and bufferisation then sees no harm in sharing one.
+    """
     return _each(b, shape, lambda at, y: b.insert(b.constant(value, dtype), y, at), b.empty(shape, dtype))
 
 

@@ -8,8 +8,8 @@ from onnx import AttributeProto, NodeProto
 
 from mlc.errors import ModelError
 
-SCALARS = {AttributeProto.FLOAT: "f", AttributeProto.INT: "i", AttributeProto.STRING: "s", AttributeProto.TENSOR: "t", AttributeProto.GRAPH: "g",
-           AttributeProto.SPARSE_TENSOR: "sparse_tensor", AttributeProto.TYPE_PROTO: "tp"}
+SCALARS = {AttributeProto.FLOAT: "f", AttributeProto.INT: "i", AttributeProto.STRING: "s", AttributeProto.TENSOR: "t",
+           AttributeProto.GRAPH: "g", AttributeProto.SPARSE_TENSOR: "sparse_tensor", AttributeProto.TYPE_PROTO: "tp"}
 LISTS = {AttributeProto.FLOATS: "floats", AttributeProto.INTS: "ints", AttributeProto.STRINGS: "strings", AttributeProto.TENSORS: "tensors",
          AttributeProto.GRAPHS: "graphs", AttributeProto.SPARSE_TENSORS: "sparse_tensors", AttributeProto.TYPE_PROTOS: "type_protos"}
 
@@ -43,7 +43,7 @@ def _text(value: bytes) -> str:
 
 
 def bind(node: NodeProto, arguments: Mapping[str, AttributeProto]) -> NodeProto:
-    """`node` of a function body with its attribute references replaced by the call's `arguments`; a reference to an absent one goes away."""
+    """`node` of a function body, its attribute references replaced by the call's `arguments`; a reference to an absent one goes away."""
     if not any(attribute.ref_attr_name for attribute in node.attribute):
         return node
     bound = NodeProto()
@@ -71,8 +71,8 @@ def check_attributes(node: NodeProto, schema: onnx.defs.OpSchema, label: str) ->
         kind, wanted = kind_of(attribute), int(known.type.value)
         # An empty list of an old file has no type to see.
         if kind != wanted and not (kind == AttributeProto.UNDEFINED and wanted in LISTS):
-            names = AttributeProto.AttributeType.Name
-            raise ModelError(f"attribute {attribute.name!r} is {names(kind)}; the op takes {names(wanted)}", node=label)  # type: ignore[arg-type]
+            found, expected = (AttributeProto.AttributeType.Name(k) for k in (kind, wanted))  # type: ignore[arg-type]
+            raise ModelError(f"attribute {attribute.name!r} is {found}; the op takes {expected}", node=label)
     present = {attribute.name for attribute in node.attribute}
     for name, known in schema.attributes.items():
         if known.required and name not in present:

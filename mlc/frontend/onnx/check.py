@@ -49,19 +49,22 @@ def installed_opsets() -> dict[str, int]:
 
 def _check_opsets(imports: Iterable[onnx.OperatorSetIdProto], where: str) -> dict[str, int]:
     imports = list(imports)
+    _text([entry.domain for entry in imports], where)
     domains = [plain_domain(entry.domain) for entry in imports]
     installed = installed_opsets()
     for domain, entry in zip(domains, imports, strict=True):
         if domains.count(domain) > 1 or entry.version < 1:
-            raise ModelError(f"{where} imports opset {entry.version} of domain {entry.domain or 'ai.onnx'!r}: not a version, or not the only one")
+            raise ModelError(f"{where} imports opset {entry.version} of domain {domain or 'ai.onnx'!r}: not a version, or not the only one")
         if entry.version > installed.get(domain, entry.version):
-            raise UnsupportedError(f"{where} needs opset {entry.version} of domain {domain or 'ai.onnx'!r}; the installed onnx {onnx.__version__} "
-                                   f"knows up to {installed[domain]}", hint="pip install -U onnx, or export with an older opset")
+            raise UnsupportedError(f"{where} needs opset {entry.version} of domain {domain or 'ai.onnx'!r}; "
+                                   f"the installed onnx {onnx.__version__} knows up to {installed[domain]}",
+                                   hint="pip install -U onnx, or export with an older opset")
     return opsets_of(imports)
 
 
 def _check_function(function: FunctionProto, model_opsets: Mapping[str, int]) -> None:
     where = f"function {function.domain}::{function.name}"
+    _text([function.name, function.domain, *function.input, *function.output, *function.attribute], where)
     opsets = _check_opsets(function.opset_import, where) if function.opset_import else dict(model_opsets)
     for kind, names in (("input", function.input), ("output", function.output), ("attribute", function.attribute)):
         _unique(names, f"{where}: {kind}")
@@ -73,17 +76,35 @@ def _check_graph(graph: GraphProto, outer: set[str], opsets: Mapping[str, int], 
         raise ModelError(f"{where}: graphs nest more than {MAX_DEPTH} deep")
     inputs = [value.name for value in graph.input]
     constants = [t.name for t in graph.initializer] + [t.values.name for t in graph.sparse_initializer]
+    dims = [d.dim_param for value in graph.input for d in value.type.tensor_type.shape.dim]
+    _text([graph.name, *dims, *inputs, *constants, *(value.name for value in graph.output)], where)
     _unique(inputs, f"{where}: input")
     _unique(constants, f"{where}: initializer")
     # An initializer may carry the name of an input: it is that input's default.
     _check_nodes(graph.node, {*inputs, *constants}, outer, [value.name for value in graph.output], opsets, where, depth)
 
 
-def _check_nodes(nodes: Sequence[NodeProto], given: set[str], outer: set[str], outputs: Iterable[str], opsets: Mapping[str, int], where: str,
-                 depth: int) -> None:
+def _check_nodes(nodes: Sequence[NodeProto], given: set[str], outer: set[str], outputs: Iterable[str], opsets: Mapping[str, int],
+                 where: str, depth: int) -> None:
+    visible = outer | _names_made(nodes, given, opsets, where)
+    for i, node in enumerate(nodes):
+        label = describe(node, i, opsets)
+        for attribute, graph in subgraphs(node):
+            _check_graph(graph, visible, opsets, f"{where}, {attribute} of {local_name(node, i)!r}", depth + 1)
+        for name in sorted(needs(node) - visible):
+            raise ModelError(f"{where}: input {name!r} is not defined anywhere", node=label)
+    ordered(nodes, where)
+    for name in outputs:
+        if name not in visible:
+            raise ModelError(f"{where}: output {name!r} is not defined anywhere")
+
+
+def _names_made(nodes: Sequence[NodeProto], given: set[str], opsets: Mapping[str, int], where: str) -> set[str]:
+    """`given` and the outputs of `nodes`, each defined once by a node that says what it is."""
     made = set(given)
     for i, node in enumerate(nodes):
         label = describe(node, i, opsets)
+        _text([node.op_type, node.domain, node.name, *node.input, *node.output, *(a.name for a in node.attribute)], f"{where}: node {i}")
         if not node.op_type:
             raise ModelError(f"{where}: node {local_name(node, i)!r} has no op type")
         if plain_domain(node.domain) not in opsets:
@@ -94,20 +115,7 @@ def _check_nodes(nodes: Sequence[NodeProto], given: set[str], outer: set[str], o
                 raise ModelError(f"{where}: the name {name!r} is defined twice", node=label)
             if name:
                 made.add(name)
-    visible = made | outer
-    for i, node in enumerate(nodes):
-        for name in node.input:
-            if name and name not in visible:
-                raise ModelError(f"{where}: input {name!r} is not defined anywhere", node=describe(node, i, opsets))
-        for attribute, graph in subgraphs(node):
-            _check_graph(graph, visible, opsets, f"{where}, {attribute} of {local_name(node, i)!r}", depth + 1)
-        missing = needs(node) - visible
-        if missing:
-            raise ModelError(f"{where}: {sorted(missing)[0]!r} is not defined anywhere", node=describe(node, i, opsets))
-    ordered(nodes, where)
-    for name in outputs:
-        if name not in visible:
-            raise ModelError(f"{where}: output {name!r} is not defined anywhere")
+    return made
 
 
 def _check_calls(functions: Mapping[FunctionKey, FunctionProto]) -> None:
@@ -127,6 +135,13 @@ def _check_calls(functions: Mapping[FunctionKey, FunctionProto]) -> None:
 
     for key in functions:
         visit(key, ())
+
+
+def _text(names: Iterable[str], where: str) -> None:
+    """protobuf hands out bytes where a text field is not UTF-8."""
+    for name in names:
+        if not isinstance(name, str):
+            raise ModelError(f"{where}: the name {name!r} is not UTF-8: the file is damaged")
 
 
 def _unique(names: Iterable[str], what: str) -> None:

@@ -23,7 +23,7 @@ _SCHEMA: Any = object()
 
 
 class NodeContext:
-    """One node being converted. Every attribute and input that the node has must be asked for: what nobody reads is an error, not ignored."""
+    """One node being converted. Every attribute and input that it has must be asked for: what nobody reads is an error, not ignored."""
 
     def __init__(self, importer: "Importer", scope: Scope, node: NodeProto, index: int, schema: onnx.defs.OpSchema | None) -> None:
         self.importer, self.scope, self.node, self.schema = importer, scope, node, schema
@@ -106,7 +106,7 @@ class NodeContext:
         """The elements of input `i`, which decide something at compile time; ShapeError if they are only known at run time."""
         tensor = self.tensor(i)
         if not tensor.is_known:
-            raise ShapeError(f"input {self.input_name(i)} must be known at compile time, because it decides a shape or the structure of the program",
+            raise ShapeError(f"input {self.input_name(i)} must be known at compile time: it decides a shape or the program's structure",
                              node=self.label, hint=self.importer.value_hint(tensor))
         return tensor.value
 
@@ -133,7 +133,7 @@ class NodeContext:
     # Attributes
 
     def attr(self, name: str, default: Any = _SCHEMA) -> Any:
-        """Attribute `name` as int, float, str, list, np.ndarray (tensors) or proto; `default`, else the schema's default, if the node has none."""
+        """Attribute `name` as int, float, str, list, array (tensors) or proto; `default`, else the schema's, if the node has none."""
         if name in self._attributes:
             self._unread_attributes.discard(name)
             value = python_value(self._attributes[name])
@@ -194,7 +194,7 @@ class NodeContext:
         return self.importer.to_ir(Tensor.known(np.asarray(array), f"{self.name}.constant"))
 
     def op_call(self, op: str, *inputs: Tensor | np.ndarray | None, outputs: int = 1, domain: str = "", **attributes: Any) -> list[Value]:
-        """The outputs of another ONNX op (opset 18) on these inputs: converted like a node of the model, folded when all inputs are known."""
+        """The outputs of another ONNX op (opset 18) on these inputs: converted like a node of the model, folded if all are known."""
         return self.importer.call_op(self, op, inputs, outputs, domain, attributes)
 
     def unsupported(self, what: str) -> UnsupportedError:

@@ -48,7 +48,7 @@ class ExternalFiles:
         path = self._resolve(info["location"], where)
         data = self._map(path, where)
         if offset + length > len(data):
-            raise ModelError(f"{where}: external data [{offset}, {offset + length}) lies past the end of {info['location']!r} ({len(data)} bytes)")
+            raise ModelError(f"{where}: external data [{offset}, {offset + length}) exceeds the {len(data)} bytes of {info['location']!r}")
         if "checksum" in info:
             if path not in self._sha1:
                 self._sha1[path] = hashlib.sha1(data, usedforsecurity=False).hexdigest()
@@ -58,7 +58,7 @@ class ExternalFiles:
 
     def _resolve(self, location: str, where: str) -> Path:
         parts = location.split("/")
-        if not location or "\\" in location or "\0" in location or location.startswith("/") or ".." in parts or Path(location).is_absolute():
+        if not location or any(c in location for c in "\\\0") or ".." in parts or Path(location).is_absolute():
             raise ModelError(f"{where}: external data location {location!r} is not a plain relative path", hint=ERROR_PATH)
         logical = self.directory.joinpath(*parts)
         try:
@@ -68,7 +68,8 @@ class ExternalFiles:
             raise ModelError(f"{where}: external data file {str(logical)!r} {reason}",
                              hint="keep the weight files beside the model, under the names it was saved with") from error
         if not any(real.is_relative_to(root) for root in self.roots):
-            raise ModelError(f"{where}: external data location {location!r} is a link out of the model's directory, to {str(real)!r}", hint=ERROR_PATH)
+            raise ModelError(f"{where}: external data location {location!r} is a link out of the model's directory, to {str(real)!r}",
+                             hint=ERROR_PATH)
         return real
 
     def _map(self, path: Path, where: str) -> memoryview:

@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
 from mlc.dtypes import BY_NUMPY
-from mlc.frontend.onnx.nodes import plain_domain
+from mlc.frontend.onnx.nodes import plain_domain, subgraphs
 from mlc.frontend.onnx.values import Tensor
 
 MAX_ELEMENTS = 1 << 20  # of all inputs and outputs together, for ops whose cost is one pass over them
@@ -25,10 +25,11 @@ DOMAINS = ("", "ai.onnx.ml")
 NEWEST = 1 << 30  # an opset later than all: the schema registry gives the latest version
 
 SLOW = frozenset(
-    "AffineGrid Attention AveragePool BatchNormalization Col2Im Conv ConvInteger ConvTranspose DFT DeformConv Det Einsum GRU Gemm GridSample "
-    "ImageDecoder LRN LSTM LpPool MatMul MatMulInteger MaxPool MaxRoiPool MaxUnpool MelWeightMatrix NonMaxSuppression QLinearConv QLinearMatMul "
-    "RNN Resize RoiAlign STFT SVMClassifier SVMRegressor ScatterElements ScatterND TfIdfVectorizer TopK TreeEnsemble TreeEnsembleClassifier "
-    "TreeEnsembleRegressor Unique Upsample".split())
+    "AffineGrid Attention AveragePool BatchNormalization CausalConvWithState Col2Im Conv ConvInteger ConvTranspose DFT DeformConv "
+    "Det Einsum FlexAttention GRU Gemm GridSample ImageDecoder LRN LSTM LinearAttention LpPool MatMul MatMulInteger MaxPool "
+    "MaxRoiPool MaxUnpool MelWeightMatrix NonMaxSuppression QLinearConv QLinearMatMul RNN Resize RoiAlign STFT SVMClassifier "
+    "SVMRegressor ScatterElements ScatterND TfIdfVectorizer TopK TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor Unique "
+    "Upsample".split())
 # Their output shape depends on values, but is never larger than what is written here as a multiple of the input.
 BOUNDED = frozenset(("NonZero", "Unique", "Compress", "NonMaxSuppression"))
 VIEWS = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"))
@@ -50,10 +51,10 @@ def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, 
     node: attribute references already replaced. inputs: None where an optional input is absent; all others known.
     """
     domain = plain_domain(node.domain)
-    if domain not in DOMAINS or node.op_type == "Constant" or any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
-        return None
     schema = schema_of(node, opsets)
-    if schema is None or schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.NonDeterministic:
+    if domain not in DOMAINS or schema is None or node.op_type == "Constant" or any(subgraphs(node)):
+        return None
+    if schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.NonDeterministic:
         return None
     names = [f"i{k}" if t is not None else "" for k, t in enumerate(inputs)]
     local = NodeProto()
@@ -66,7 +67,7 @@ def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, 
     inferred = _infer(schema, local, given, opsets)
     if inferred is None:
         return None
-    if node.op_type in VIEWS and not domain:
+    if node.op_type in VIEWS and not domain and given and inferred:
         data, (_, shape) = next(iter(given.values())), next(iter(inferred.values()))
         if data.size > MAX_INFERENCE_ELEMENTS and shape is not None and prod(shape) == data.size:
             return [data.reshaped(shape)]
@@ -74,7 +75,7 @@ def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, 
     for _, shape in inferred.values():
         if shape is None and node.op_type not in BOUNDED:
             return None
-        cost += prod(shape) if shape is not None else cost * max(t.rank for t in given.values())
+        cost += prod(shape) if shape is not None else cost * max((t.rank for t in given.values()), default=0)
     if cost > (MAX_SLOW_ELEMENTS if node.op_type in SLOW else MAX_ELEMENTS):
         return None
     return _run(schema, local, given, opsets, inferred)
@@ -94,7 +95,8 @@ def _infer(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tens
     types = {name: helper.make_tensor_type_proto(t.dtype.onnx, t.shape) for name, t in given.items()}
     data = {name: numpy_helper.from_array(t.value) for name, t in given.items() if t.size <= MAX_INFERENCE_ELEMENTS}
     try:
-        found = infer_node_outputs(schema, node, types, data, opset_imports=[helper.make_opsetid(d, v) for d, v in opsets.items()])
+        imports = [helper.make_opsetid(d, v) for d, v in opsets.items()]
+        found = infer_node_outputs(schema, node, types, data, opset_imports=imports)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
         return None  # the converter has better words for what is wrong with the node
     inferred: dict[str, Inferred] = {}
@@ -105,15 +107,16 @@ def _infer(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tens
     return inferred
 
 
-def _run(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int], inferred: Mapping[str, Inferred],
-         ) -> list[Tensor | None] | None:
+def _run(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int],
+         inferred: Mapping[str, Inferred]) -> list[Tensor | None] | None:
     graph = helper.make_graph(
         [node], "fold", [helper.make_tensor_value_info(name, t.dtype.onnx, t.shape) for name, t in given.items()],
         [helper.make_value_info(name, onnx.TypeProto()) for name in node.output if name])
     try:
         with np.errstate(all="ignore"):
             evaluator = ReferenceEvaluator(graph, opsets=dict(opsets))
-            if not _is_current(node.op_type, schema.domain, schema.since_version) and not _is_versioned(type(evaluator.rt_nodes_[0]).__name__):
+            chosen = type(evaluator.rt_nodes_[0]).__name__
+            if not _is_current(node.op_type, schema.domain, schema.since_version) and not _is_versioned(chosen):
                 return None
             results = evaluator.run(None, {name: t.value for name, t in given.items()})
     except Exception:  # an op or element type the reference cannot do: the node becomes IR instead
@@ -136,8 +139,8 @@ def _is_versioned(class_name: str) -> bool:
 def _is_current(op: str, domain: str, since: int) -> bool:
     """Whether this version of an op still means what the newest one means; the reference mostly has only that.
 
-    It does when the newest only adds: optional attributes, trailing inputs, element types. Softmax before opset 13 had another default axis,
-    Add before opset 7 another broadcast: not the same.
+    It does when the newest only adds: optional attributes, trailing inputs, element types. Softmax before opset 13 had another default
+    axis, Add before opset 7 another broadcast: not the same.
     """
     new = onnx.defs.get_schema(op, NEWEST, domain)
     old = onnx.defs.get_schema(op, since, domain)

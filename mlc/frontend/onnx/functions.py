@@ -36,7 +36,8 @@ def function_opsets(function: FunctionProto, caller: Mapping[str, int]) -> dict[
     return {**caller, **(opsets_of(function.opset_import) if function.opset_import else {})}
 
 
-def call_arguments(function: FunctionProto, node: NodeProto, label: str, schema: onnx.defs.OpSchema | None = None) -> dict[str, AttributeProto]:
+def call_arguments(function: FunctionProto, node: NodeProto, label: str,
+                   schema: onnx.defs.OpSchema | None = None) -> dict[str, AttributeProto]:
     """The attributes of a call of `function`: the node's own, over the defaults of the function, or of the schema that it defines."""
     defaults = {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name} if schema is not None else {}
     arguments = {**defaults, **{attribute.name: attribute for attribute in function.attribute_proto}}

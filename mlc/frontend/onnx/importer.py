@@ -22,6 +22,7 @@ from mlc.frontend.onnx.nodes import op_name, ordered
 from mlc.frontend.onnx.registry import KNOWN_OPSETS, find_converter
 from mlc.frontend.onnx.scope import Scope
 from mlc.frontend.onnx.signature import Argument, Inputs, Port, ShapeSpec, ValueSpec, model_inputs, output_port
+from mlc.frontend.onnx.tensors import type_name
 from mlc.frontend.onnx.values import Tensor, Unusable, Value
 from mlc.ir.mlir import func, ir
 from mlc.weights import WeightStore
@@ -111,7 +112,7 @@ class Importer:
                 raise UnsupportedError(f"graph output {info.name!r}: {value.reason}")
             declared = info.type.tensor_type.elem_type
             if isinstance(value, Tensor) and declared not in (0, value.dtype.onnx):
-                raise ModelError(f"graph output {info.name!r} is {value.dtype}, the model declares {onnx.TensorProto.DataType.Name(declared)}")
+                raise ModelError(f"graph output {info.name!r} is {value.dtype}, the model declares {type_name(declared)}")
             port, named = output_port(info.name, value)
             ports.append(port)
             tensors += named
@@ -157,7 +158,7 @@ class Importer:
                 error.node = error.node or ctx.label
                 raise
             except (RecursionError, MemoryError) as error:
-                raise ResourceError(f"importing needs too much {'stack' if isinstance(error, RecursionError) else 'memory'}", node=ctx.label) from error
+                raise ResourceError(f"importing it ran out of resources: {type(error).__name__}", node=ctx.label) from error
             except Exception as error:
                 raise CompilerError(f"its converter failed: {type(error).__name__}: {error}", node=ctx.label) from error
         for name, value in zip(node.output, outputs, strict=False):
@@ -175,15 +176,7 @@ class Importer:
         local = self.functions.get(function_key(node))
         if local is not None:
             return self._inline(ctx, local, inputs, None)
-        if schema is not None:
-            if schema.deprecated:
-                raise ctx.unsupported(f"the op is deprecated in opset {ctx.opset}: it has no meaning there")
-            if schema.since_version > KNOWN_OPSETS.get(ctx.domain, schema.since_version):
-                raise ctx.unsupported(f"this version of the op (since opset {schema.since_version}) is newer than mlc")
-            check_attributes(node, schema, ctx.label)
-            if not schema.min_input <= len(inputs) <= schema.max_input or len(node.output) > schema.max_output:
-                raise ModelError(f"{len(inputs)} inputs and {len(node.output)} outputs; the op takes {schema.min_input} to {schema.max_input} inputs and "
-                                 f"gives {schema.min_output} to {schema.max_output} outputs", node=ctx.label)
+        _check_against_schema(ctx)
         known = [value for value in inputs if value is None or (isinstance(value, Tensor) and value.is_known)]
         if len(known) == len(inputs):
             folded = fold(node, known, ctx.scope.opsets)
@@ -214,9 +207,9 @@ class Importer:
                 value = Tensor.of_ir(value, ctx.scope.prefix + name)
             if isinstance(value, Tensor):
                 value.name = value.name or ctx.scope.prefix + name
-                if prod(value.shape) * value.dtype.bytes > MAX_TENSOR_BYTES:
-                    raise ResourceError(f"output {name!r} {value.dtype} {list(value.shape)} takes {prod(value.shape) * value.dtype.bytes} bytes",
-                                        node=ctx.label)
+                size = prod(value.shape) * value.dtype.bytes
+                if size > MAX_TENSOR_BYTES:
+                    raise ResourceError(f"output {name!r} {value.dtype} {list(value.shape)} takes {size} bytes", node=ctx.label)
             result.append(value)
         return result
 
@@ -299,6 +292,21 @@ class Importer:
         if problems:
             lines = "".join(f"\n  {p.node}: {p.message}" for p in problems)
             raise UnsupportedError(f"{len(problems)} nodes ask for something that mlc does not do:{lines}")
+
+
+def _check_against_schema(ctx: NodeContext) -> None:
+    """What ONNX says about the op's version: that it exists, its attributes, and how many inputs and outputs it has."""
+    node, schema = ctx.node, ctx.schema
+    if schema is None:
+        return  # an op of another domain
+    if schema.deprecated:
+        raise ctx.unsupported(f"the op is deprecated in opset {ctx.opset}: it has no meaning there")
+    if schema.since_version > KNOWN_OPSETS.get(ctx.domain, schema.since_version):
+        raise ctx.unsupported(f"this version of the op (since opset {schema.since_version}) is newer than mlc")
+    check_attributes(node, schema, ctx.label)
+    if not schema.min_input <= len(node.input) <= schema.max_input or len(node.output) > schema.max_output:
+        raise ModelError(f"{len(node.input)} inputs and {len(node.output)} outputs; the op takes {schema.min_input} to {schema.max_input} "
+                         f"inputs and gives {schema.min_output} to {schema.max_output} outputs", node=ctx.label)
 
 
 def _mlir_type(tensor: Tensor) -> ir.Type:

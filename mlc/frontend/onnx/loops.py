@@ -25,9 +25,9 @@ class _GiveUpError(Exception):
 
 @dataclass(frozen=True)
 class LoopSpec:
-    """An ONNX loop. initial: of the carried values; scans: how many outputs are stacked; slices: inputs taken apart along their first axis.
+    """An ONNX loop. initial: of the carried values; scans: how many outputs are stacked; slices: inputs taken apart along axis 0.
 
-    limit/condition: as inputs of Loop. trip: the number of iterations where it is known. reverse: one flag per slice, then per stacked output.
+    limit/condition: inputs of Loop. trip: the number of iterations if known. reverse: one flag per slice, then per stacked output.
     """
 
     ctx: NodeContext
@@ -128,11 +128,12 @@ def _first_that_works(spec: LoopSpec, ways: Sequence[Callable[[LoopSpec], list[V
         except _GiveUpError as error:
             gave_up = str(error)
         spec.ctx.importer.problems = problems
+    # With a known trip count the loop could have been unrolled, and the iteration known in it.
+    hint = spec.ctx.importer.value_hint(spec.limit) if spec.limit is not None and not spec.limit.is_known else None
     if reason is not None:
-        reason.hint = reason.hint or gave_up or None
+        reason.hint = hint or reason.hint or gave_up or None
         raise reason
-    raise ShapeError(f"the loop cannot be imported: {gave_up}", node=spec.ctx.label,
-                     hint=spec.ctx.importer.value_hint(spec.limit) if spec.limit is not None and not spec.limit.is_known else None)
+    raise ShapeError(f"the loop cannot be imported: {gave_up}", node=spec.ctx.label, hint=hint)
 
 
 def _at_compile_time(spec: LoopSpec) -> list[Value]:
@@ -140,7 +141,7 @@ def _at_compile_time(spec: LoopSpec) -> list[Value]:
 
 
 def unroll(spec: LoopSpec, only_known: bool = False) -> list[Value]:
-    """The iterations one after another. only_known: give up as soon as a carried value is not known (the loop computes, it does not plan)."""
+    """The iterations one after another. only_known: give up as soon as a carried value is not known."""
     importer, state = spec.ctx.importer, list(spec.initial)
     stacks: list[list[Value]] = [[] for _ in range(spec.scans)]
     n_in, start = len(spec.slices), importer.node_count
@@ -176,7 +177,8 @@ def flow_loop(spec: LoopSpec) -> list[Value]:
             flow.YieldOp.build([spec.ctx.to_ir(t) for t in [*body.next_flat, *scans]], [])
     stacked = [Tensor("", t.dtype, (spec.trip, *t.shape)) for t in scans]
     attributes = {"trip": spec.trip, "carried": len(body.flat), **({"reverse": spec.reverse} if any(spec.reverse) else {})}
-    op = flow.LoopOp.build([spec.ctx.to_ir(t) for t in [*body.flat, *spec.slices]], [*map(_type, body.flat), *map(_type, stacked)], attributes)
+    operands = [spec.ctx.to_ir(t) for t in [*body.flat, *spec.slices]]
+    op = flow.LoopOp.build(operands, [*map(_type, body.flat), *map(_type, stacked)], attributes)
     body.scratch.move_into(op.operation.regions[0])
     made = [Tensor.of_ir(value) for value in op.operation.results]
     return [*body.final(made), *made]
@@ -259,7 +261,8 @@ def _stacked(spec: LoopSpec, values: list[Value]) -> Value:
     if not tensors:
         raise _GiveUpError("it has no iteration")
     if len({t.shape for t in tensors}) > 1:
-        raise ShapeError(f"the loop stacks outputs of different shapes: {', '.join(sorted({str(list(t.shape)) for t in tensors}))}", node=spec.ctx.label)
+        shapes = ", ".join(sorted({str(list(t.shape)) for t in tensors}))
+        raise ShapeError(f"the loop stacks outputs of different shapes: {shapes}", node=spec.ctx.label)
     wide = [t for x in tensors for t in tensors_in(spec.ctx.op_call("Unsqueeze", x, np.array([0], np.int64))[0])]
     return spec.ctx.op_call("Concat", *wide, axis=0)[0]
 

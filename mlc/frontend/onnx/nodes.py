@@ -51,7 +51,8 @@ def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 
 def captured(graph: GraphProto) -> set[str]:
     """Names that `graph` takes from around it."""
-    defined = {value.name for value in graph.input} | {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    defined = {value.name for value in graph.input} | {t.name for t in graph.initializer}
+    defined |= {sparse.values.name for sparse in graph.sparse_initializer}
     needed = {value.name for value in graph.output}
     for node in graph.node:
         defined.update(node.output)
@@ -68,7 +69,7 @@ def needs(node: NodeProto) -> set[str]:
 
 
 def ordered(nodes: Sequence[NodeProto], where: str) -> list[tuple[int, NodeProto]]:
-    """(index, node), every producer before its consumers. The file's own order when that is right, which ONNX demands and writers forget."""
+    """(index, node), every producer before its consumers: the file's own order when that is right, as ONNX demands."""
     producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     waits = [{producer[name] for name in needs(node) if name in producer} for node in nodes]
     if all(not before or max(before) < i for i, before in enumerate(waits)):

@@ -65,7 +65,8 @@ def model_inputs(graph: GraphProto, constants: Iterable[str], shapes: ShapeSpec,
     result = Inputs()
     for info in infos:
         builder = _PortBuilder(info, symbols, result)
-        result.values[info.name] = builder.build(info.type, info.name in shapes, shapes.get(info.name), info.name in values, values.get(info.name))
+        name = info.name
+        result.values[name] = builder.build(info.type, name in shapes, shapes.get(name), name in values, values.get(name))
         result.ports.append(Port(info.name, builder.kind, tuple(builder.items)))
     taken = [argument.name for argument in result.arguments]
     for name in taken:
@@ -104,7 +105,8 @@ class _PortBuilder:
                 if (has_shape and shape is None) or (has_value and value is None):
                     return OptionalValue(None)
                 return OptionalValue(self.build(type_.optional_type.elem_type, has_shape, shape, has_value, value))
-        raise UnsupportedError(f"graph input {self.name!r} has type {type_.WhichOneof('value') or 'unknown'}; mlc takes tensors, sequences and optionals")
+        raise UnsupportedError(f"graph input {self.name!r} has type {type_.WhichOneof('value') or 'unknown'}; "
+                               "mlc takes tensors, sequences and optionals")
 
     def _tensor(self, name: str, type_: TypeProto.Tensor, shape: Any, value: Any) -> Tensor:
         dtype = dtype_of(type_.elem_type, f"graph input {self.name!r}")
@@ -112,8 +114,8 @@ class _PortBuilder:
         if value is not None:
             array = np.asarray(value)
             if array.dtype != dtype.numpy or (type_.HasField("shape") and not _fits(array.shape, type_, self.symbols)):
-                raise InputError(f"values: input {name!r} is {BY_NUMPY.get(array.dtype, array.dtype)} {list(array.shape)}, the model declares "
-                                 f"{dtype} {_declared(type_)}")
+                raise InputError(f"values: input {name!r} is {BY_NUMPY.get(array.dtype, array.dtype)} {list(array.shape)}, "
+                                 f"the model declares {dtype} {_declared(type_)}")
             array = np.array(array, order="C")  # the caller may change its own later
             array.setflags(write=False)
             self.into.arguments.append(Argument(name, dtype, array.shape, array))
@@ -129,8 +131,8 @@ class _PortBuilder:
         if element.WhichOneof("value") != "tensor_type":
             raise UnsupportedError(f"graph input {self.name!r} is a sequence of something else than tensors")
         if values is None and shapes is None:
-            raise ShapeError(f"graph input {self.name!r} is a sequence: its length and the shapes of its items must be known at compile time",
-                             hint=f"shapes={{{self.name!r}: [(2, 3), (4, 3)]}} (--shape {self.name}=2x3,4x3), or values= for a fixed sequence")
+            raise ShapeError(f"graph input {self.name!r} is a sequence: its length and its items' shapes must be known at compile time",
+                             hint=f"shapes={{{self.name!r}: [(2, 3), (4, 3)]}} (--shape {self.name}=2x3,4x3), or values= to fix it")
         if values is not None:
             parts = [(None, v) for v in values]
         else:
@@ -144,7 +146,8 @@ def _symbols(infos: Sequence[ValueInfoProto], shapes: ShapeSpec, values: ValueSp
     known = {d.dim_param for info in infos for t in _tensor_types(info.type) for d in t.shape.dim if d.dim_param}
     inputs = {info.name for info in infos}
     symbols: dict[str, tuple[int, str]] = {
-        name: (int(size), f"shapes[{name!r}]") for name, size in shapes.items() if name in known and name not in inputs and isinstance(size, int)}
+        name: (int(size), f"shapes[{name!r}]") for name, size in shapes.items()
+        if name in known and name not in inputs and isinstance(size, int)}
     for info in infos:
         type_ = info.type
         while type_.WhichOneof("value") == "optional_type":
@@ -178,7 +181,8 @@ def _static(name: str, type_: TypeProto.Tensor, given: Any, symbols: Mapping[str
     if given is not None:
         shape = tuple(int(d) for d in given)
         if type_.HasField("shape") and not _fits(shape, type_, symbols):
-            raise ShapeError(f"shape {'x'.join(map(str, shape)) or 'scalar'} was given for input {name!r}, the model declares {_declared(type_)}")
+            text = "x".join(map(str, shape)) or "scalar"
+            raise ShapeError(f"shape {text} was given for input {name!r}, the model declares {_declared(type_)}")
         if any(d < 0 for d in shape):
             raise ShapeError(f"shape {list(shape)} was given for input {name!r}: dimensions cannot be negative")
         return shape

@@ -6,6 +6,7 @@ from mlc.dialects import task
 from mlc.ir.affine import from_linear
 from mlc.ir.mlir import arith, ir, memref
 from mlc.layout.linear import Linear
+from mlc.passes.tile.cost import sink_nodes
 from mlc.passes.tile.model import Node, volume
 from mlc.passes.tile.region import Region
 
@@ -26,15 +27,10 @@ class KernelEmitter:
         self.producer = {v: n for n in nodes for v in n.results}
         block = graph.regions[0].blocks[0]
         self.end = block.operations[len(block.operations) - 1].operation
-        root = self._root_shape(tile)
+        root = sink_nodes(nodes, list(self.end.operands))[-1].shape
         self.grid = [-(-n // t) if t else 1 for n, t in zip(root, tile, strict=True)]
         self.tile, self.root, self.name = list(tile), root, name
         self.constants: dict[ir.Value, ir.Value] = {}
-
-    def _root_shape(self, tile: Sequence[int]) -> list[int]:
-        sinks = [n for n in self.nodes if not self.inlined.get(n) and self.regions[n].extents == tuple(tile)]
-        last = [n for n in sinks if set(n.results) & set(self.end.operands)][-1]
-        return list(last.shape)
 
     def emit(self) -> ir.Operation:
         """Creates the kernel at the current insertion point."""

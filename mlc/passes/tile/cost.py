@@ -1,6 +1,6 @@
 """Price of a group for a tile: traffic, arithmetic, waves and scratch, from Target facts (Welder's traffic x waves, with compute beside it)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -31,13 +31,44 @@ class Rates:
 
 @dataclass(frozen=True)
 class Plan:
-    """A choice for one group: tile of the sinks, which nodes are inlined, regions of the rest, price in ns."""
+    """A choice for one group: tile of the sinks, which nodes (in order) are inlined, bytes of block memory, price in ns."""
 
     tile: tuple[int, ...]
-    inlined: Mapping[Node, bool]
-    regions: Mapping[Node, Region]
+    inlined: tuple[bool, ...]
     scratch: int
     price: float
+
+
+class Pricer:
+    """Prices groups for one target; equal groups (repeated layers) are priced once."""
+
+    def __init__(self, target: Target) -> None:
+        self.rates = Rates.of(target)
+        self.known: dict[object, Plan | None] = {}
+
+    def price(self, nodes: Sequence[Node], external: set[ir.Value]) -> Plan | None:
+        """The cheapest legal plan of a group in topological order, or None. external: results that leave the group."""
+        key = _key(nodes, external)
+        if key not in self.known:
+            self.known[key] = best_plan(nodes, sink_nodes(nodes, external), external, self.rates)
+        return self.known[key]
+
+
+def sink_nodes(nodes: Sequence[Node], outs: Collection[ir.Value]) -> list[Node]:
+    """Nodes whose results leave the group and that no other node of it reads, in order; the last is the root."""
+    read = {r.value for n in nodes for r in n.reads} | {v for n in nodes for v in n.captures}
+    return [n for n in nodes if any(r in outs for r in n.results) and not any(r in read for r in n.results)]
+
+
+def _key(nodes: Sequence[Node], external: set[ir.Value]) -> object:
+    """The group's structure: equal keys have equal plans."""
+    numbers: dict[ir.Value, int] = {}
+
+    def number(value: ir.Value) -> tuple[int, tuple[int, ...], int]:
+        return numbers.setdefault(value, len(numbers)), tuple(value.type.shape), element_bytes(value)
+
+    return tuple((n.shape, n.over, n.cost, n.contraction, tuple((number(r.value), r.indices) for r in n.reads), tuple(number(v) for v in n.captures),
+                  tuple((number(v), v in external) for v in n.results)) for n in nodes)
 
 
 def inline_choices(nodes: Sequence[Node], external: set[ir.Value]) -> dict[Node, bool]:
@@ -70,6 +101,8 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
     regions = propagate(nodes, sinks, tile, inlined)
     if regions is None:
         return None
+    if any(s.shape != sinks[-1].shape for s in sinks):
+        return None
     root = sinks[-1]
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
     producer = {v: n for n in nodes for v in n.results}
@@ -99,9 +132,11 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             scratch += out
     traffic += sum(loaded.values())
     if scratch > rates.scratch:
+        if scratch > 4 * rates.scratch:
+            return None
         traffic += 4 * scratch
     waves = -(-blocks // rates.workers)
-    return Plan(tuple(tile), inlined, regions, scratch, rates.launch + waves * (rates.block + traffic / rates.traffic + work + scratch / 64))
+    return Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, rates.launch + waves * (rates.block + traffic / rates.traffic + work + scratch / 64))
 
 
 def _inlined_cost(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:
@@ -124,7 +159,7 @@ def _covers(at: Region, shape: Sequence[int], tile: Sequence[int], root: Sequenc
     return True
 
 
-def candidates(node: Node, rates: Rates, contraction: Node | None) -> Iterator[tuple[int, ...]]:
+def candidates(node: Node, contraction: Node | None) -> Iterator[tuple[int, ...]]:
     """Tiles of a sink to try: whole trailing dimensions, part of one, one index of the leading ones; matrices also split the last one."""
     shape = node.shape
     rank = len(shape)
@@ -143,7 +178,6 @@ def candidates(node: Node, rates: Rates, contraction: Node | None) -> Iterator[t
             if tuple(tile) not in seen:
                 seen.add(tuple(tile))
                 yield tuple(tile)
-    del rates
 
 
 def _sizes(full: int) -> list[int]:
@@ -159,10 +193,12 @@ def _sizes(full: int) -> list[int]:
 
 def best_plan(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Value], rates: Rates) -> Plan | None:
     """The cheapest legal plan of a group."""
+    if not sinks:
+        return None
     inlined = inline_choices(nodes, external)
     contraction = next((n for n in nodes if n.contraction), None)
     best: Plan | None = None
-    for tile in candidates(sinks[-1], rates, contraction):
+    for tile in candidates(sinks[-1], contraction):
         plan = evaluate(nodes, sinks, external, tile, inlined, rates)
         if plan is not None and (best is None or plan.price < best.price):
             best = plan

@@ -79,7 +79,7 @@ def loop(ctx: NodeContext) -> Sequence[Any]:
         if tensor is not None and tensor.size != 1:
             raise ModelError(f"the {what} has {tensor.size} elements, expected one", node=ctx.label)
     if len(body.outputs) < 1 + len(initial):
-        raise ModelError(f"the body gives {len(body.outputs)} outputs, expected a condition and at least {len(initial)} values", node=ctx.label)
+        raise ModelError(f"the body gives {len(body.outputs)} outputs, expected a condition and {len(initial)} values", node=ctx.label)
     spec = LoopSpec(ctx, body, initial, scans=len(body.outputs) - 1 - len(initial), limit=trip, condition=condition)
     return run_loop(spec)
 
@@ -147,9 +147,10 @@ def _scan(ctx: NodeContext, body: Subgraph, states: Sequence[Tensor], inputs: Se
     if len(lengths) != 1:
         raise ShapeError(f"scan inputs have different lengths: {sorted(lengths)}", node=ctx.label)
     if len(body.inputs) != len(states) + len(inputs) or len(body.outputs) < len(states):
-        raise ModelError(f"the body takes {len(body.inputs)} inputs and gives {len(body.outputs)} outputs; the node has {len(states)} states and "
-                         f"{len(inputs)} scan inputs", node=ctx.label)
-    spec = LoopSpec(ctx, body, list(states), len(body.outputs) - len(states), slices=list(inputs), trip=lengths.pop(), reverse=reverse, is_scan=True)
+        raise ModelError(f"the body takes {len(body.inputs)} inputs and gives {len(body.outputs)} outputs; "
+                         f"the node has {len(states)} states and {len(inputs)} scan inputs", node=ctx.label)
+    spec = LoopSpec(ctx, body, list(states), scans=len(body.outputs) - len(states), slices=list(inputs), trip=lengths.pop(),
+                    reverse=reverse, is_scan=True)
     return run_scan(spec)
 
 

@@ -13,13 +13,13 @@ from mlc.frontend.onnx.tensors import dtype_of
 from mlc.frontend.onnx.values import OptionalValue, SequenceValue, Tensor, Unusable, Value, tensors_in
 
 MAX_ITEMS = 1 << 12
+CONSTANT_FORMS = ("value", "sparse_value", "value_float", "value_floats", "value_int", "value_ints", "value_string", "value_strings")
 STRINGS = "it is a string constant, which mlc cannot hold"
 
 
 @converter("Constant")
 def constant(ctx: NodeContext) -> Sequence[Any]:
-    present = [name for name in ("value", "sparse_value", "value_float", "value_floats", "value_int", "value_ints", "value_string", "value_strings")
-               if ctx.has_attr(name)]
+    present = [name for name in CONSTANT_FORMS if ctx.has_attr(name)]
     if len(present) != 1:
         raise ModelError(f"a Constant has exactly one value, this has {', '.join(present) or 'none'}", node=ctx.label)
     name = present[0]
@@ -124,7 +124,7 @@ def split_to_sequence(ctx: NodeContext) -> Sequence[Any]:
     axis %= x.rank
     extent, split = x.shape[axis], ctx.maybe_value(1)
     if extent > MAX_ITEMS:
-        raise ResourceError(f"splitting a dimension of {extent} would make up to as many tensors; at most {MAX_ITEMS} are supported", node=ctx.label)
+        raise ResourceError(f"splitting a dimension of {extent} may make as many tensors; the limit is {MAX_ITEMS}", node=ctx.label)
     if split is None:
         sizes = [1] * extent
     elif split.ndim == 0:

@@ -1,0 +1,335 @@
+"""Ops that order elements: topk, unique, non-maximum suppression. One total order throughout: NaN is greater than any number; ties keep positions."""
+
+from collections.abc import Callable
+from math import prod
+
+from mlc.dialects._build import Builder, Tensor
+from mlc.dialects._ext import Operand, Result, VerifyError
+from mlc.dialects.graph._base import GraphOp, TensorType, create
+from mlc.dialects.graph.indexing import filled
+from mlc.dialects.graph.movement import in_range, zeros
+from mlc.dtypes import BOOL, F32, I64
+from mlc.ir.mlir import ir
+from mlc.ir.scalar import Scalar, constant, select
+
+INSERTION_LIMIT = 32  # topk of at most this many keeps a sorted list; beyond, it sorts
+Before = Callable[[Scalar, Scalar], Scalar]  # of two positions (i64), whether the element at the first comes strictly before that at the second
+
+
+class TopkOp(GraphOp, name="topk"):
+    """The k largest (or smallest) elements along `axis`, in order, and their positions; of equal elements the first comes first.
+
+    Example: %v, %i = "graph.topk"(%x) {k = 2, axis = 1} : (tensor<3x8xf32>) -> (tensor<3x2xf32>, tensor<3x2xi64>)
+    """
+
+    x: Operand
+    k: int
+    axis: int
+    largest: bool = True
+    values: Result
+    positions: Result
+
+    @staticmethod
+    def infer(types: list[TensorType], k: int, axis: int, largest: bool = True) -> list[TensorType]:
+        x = types[0]
+        if not 0 <= axis < x.rank or not 0 <= k <= x.shape[axis]:
+            raise VerifyError(f"cannot take {k} elements along dimension {axis} of {list(x.shape)}")
+        shape = (*x.shape[:axis], k, *x.shape[axis + 1:])
+        return [x.with_shape(shape), TensorType(shape, I64)]
+
+    def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
+        x, (out, positions), axis, k = xs[0], self.types, self.py("axis"), self.py("k")
+        if out.size == 0:
+            return [zeros(b, out.shape, out.dtype), zeros(b, out.shape, I64)]
+        n, last = x.shape[axis], x.rank - 1
+        order = [*[d for d in range(x.rank) if d != axis], axis]
+        if axis != last:
+            x = b.compute([x.shape[d] for d in order], x.dtype, [(x, lambda *i: [i[order.index(d)] for d in range(last + 1)])], lambda e: e)
+        rows = prod(x.shape[:-1])
+        sort = _insertion_rows if k <= INSERTION_LIMIT else _merge_rows
+        largest = self.py("largest")
+        found = b.kernel([b.view(x, (rows, n))], [(out.dtype, (rows, k)), (I64, (rows, k))], lambda t: sort(b, t, k, largest))
+        results = []
+        for t, type_ in zip(found, (out, positions), strict=True):
+            t = b.view(t, [type_.shape[d] for d in order])
+            results.append(t if axis == last else b.compute(type_.shape, t.dtype, [(t, lambda *i: [i[d] for d in order])], lambda e: e))
+        return results
+
+
+def precedes(a: Scalar, z: Scalar, largest: bool) -> Scalar:
+    """Whether `a` stands strictly before `z` in descending (largest) or ascending order."""
+    if a.dtype.kind == "b":
+        return a & ~z if largest else ~a & z
+    less, more = (z, a) if largest else (a, z)
+    if not a.dtype.is_float:
+        return less < more
+    return (less < more) | (more.is_nan() & ~less.is_nan())
+
+
+def _insertion_rows(b: Builder, x: Tensor, k: int, largest: bool) -> list[Tensor]:
+    """Each row keeps its best k so far, sorted; a better element shifts the worse ones down."""
+    rows, n = x.shape
+
+    def row(r: Scalar, values: Tensor, positions: Tensor) -> list[Tensor]:
+        def one(i: Scalar, values: Tensor, positions: Tensor) -> list[Tensor]:
+            e = b.load(x, [r, i])
+
+            def better(at: Scalar, values: Tensor) -> Scalar:
+                return precedes(e, b.load(values, [r, at]), largest)
+
+            def place() -> list[Tensor]:
+                def condition(at: Scalar, v: Tensor, p: Tensor) -> Scalar:
+                    return (at > 0) & better((at - 1).max(0), v)
+
+                def shift(at: Scalar, v: Tensor, p: Tensor) -> list:
+                    above = at - 1
+                    return [above, b.insert(b.load(v, [r, above]), v, [r, at]), b.insert(b.load(p, [r, above]), p, [r, at])]
+
+                at, v, p = b.while_([i.min(k - 1), values, positions], condition, shift)
+                return [b.insert(e, v, [r, at]), b.insert(i, p, [r, at])]
+
+            return b.if_((i < k) | better(constant(k - 1, I64), values), place, lambda: [values, positions], [values, positions])
+
+        return b.for_(0, n, [values, positions], one)
+
+    return b.for_(0, rows, [filled(b, (rows, k), x.dtype, 0), filled(b, (rows, k), I64, 0)], row)
+
+
+def _merge_rows(b: Builder, x: Tensor, k: int, largest: bool) -> list[Tensor]:
+    rows, n = x.shape
+
+    def row(r: Scalar, values: Tensor, positions: Tensor, order: Tensor, spare: Tensor) -> list[Tensor]:
+        order, spare = argsort(b, n, lambda i, j: precedes(b.load(x, [r, i]), b.load(x, [r, j]), largest), order, spare)
+
+        def copy(j: Scalar, v: Tensor, p: Tensor) -> list[Tensor]:
+            i = b.load(order, [j])
+            return [b.insert(b.load(x, [r, i]), v, [r, j]), b.insert(i, p, [r, j])]
+
+        return [*b.for_(0, k, [values, positions], copy), order, spare]
+
+    state = [filled(b, (rows, k), x.dtype, 0), filled(b, (rows, k), I64, 0), filled(b, (n,), I64, 0), filled(b, (n,), I64, 0)]
+    return b.for_(0, rows, state, row)[:2]
+
+
+def argsort(b: Builder, n: int, before: Before, order: Tensor, spare: Tensor) -> list[Tensor]:
+    """Inside a kernel: fills `order` with 0..n-1 sorted stably by `before`; bottom-up merges, two passes a round (into `spare` and back)."""
+    (order,) = b.for_(0, n, [order], lambda i, t: [b.insert(i, t, [i])])
+
+    def merged(width: Scalar, source: Tensor, target: Tensor) -> Tensor:
+        """Sorted runs of `width` in source become runs of twice that in target."""
+        pair = width + width
+
+        def merge(j: Scalar, target: Tensor) -> list[Tensor]:
+            low = j * pair
+            middle, high = (low + width).min(n), (low + pair).min(n)
+
+            def step(at: Scalar, left: Scalar, right: Scalar, t: Tensor) -> list:
+                i, j = b.load(source, [in_range(left, n)]), b.load(source, [in_range(right, n)])
+                take_left = (left < middle) & ((right >= high) | ~before(j, i))
+                t = b.insert(select(take_left, i, j), t, [at])
+                return [select(take_left, left + 1, left), select(take_left, right, right + 1), t]
+
+            return b.for_(low, high, [low, middle, target], step)[2:]
+
+        return b.for_(0, (pair + (n - 1)) / pair, [target], merge)[0]
+
+    def round_(width: Scalar, order: Tensor, spare: Tensor) -> list:
+        spare = merged(width, order, spare)
+        order = merged(width + width, spare, order)
+        return [width * 4, order, spare]
+
+    _, order, spare = b.while_([constant(1, I64), order, spare], lambda width, *_: width < n, round_)
+    return [order, spare]
+
+
+class UniqueOp(GraphOp, name="unique"):
+    """The distinct rows of x: rows, first position of each, for each row of x its place among them, counts, and their number.
+
+    sorted: in lexicographic order, else in order of first appearance. Results past the number of rows are zero. NaN equals NaN.
+
+    Example: %y, %first, %inverse, %counts, %n = "graph.unique"(%x)
+                  : (tensor<6x2xf32>) -> (tensor<6x2xf32>, tensor<6xi64>, tensor<6xi64>, tensor<6xi64>, tensor<i64>)
+    """
+
+    x: Operand
+    sorted: bool = True
+    y: Result
+    first: Result
+    inverse: Result
+    counts: Result
+    number: Result
+
+    @staticmethod
+    def infer(types: list[TensorType], sorted: bool = True) -> list[TensorType]:  # noqa: A002
+        x = types[0]
+        if x.rank != 2:
+            raise VerifyError(f"takes rows (a tensor of rank 2), got {x.mlir()}")
+        index = TensorType(x.shape[:1], I64)
+        return [x, index, index, index, TensorType((), I64)]
+
+    def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
+        if self.types[0].shape[0] == 0:
+            return [zeros(b, t.shape, t.dtype) for t in self.types]
+        return b.kernel(xs, [(t.dtype, t.shape) for t in self.types], lambda x: _unique(b, x, self.py("sorted")))
+
+
+def _unique(b: Builder, x: Tensor, in_order: bool) -> list[Tensor]:
+    n, width = x.shape
+
+    def column(i: Scalar, j: Scalar) -> Scalar:
+        """The first column where rows i and j differ; `width` if none."""
+        def same(c: Scalar) -> Scalar:
+            at = in_range(c, width)
+            p, q = b.load(x, [i, at]), b.load(x, [j, at])
+            return (c < width) & ~precedes(p, q, False) & ~precedes(q, p, False)
+
+        return b.while_([constant(0, I64)], same, lambda c: [c + 1])[0] if width else constant(0, I64)
+
+    def before(i: Scalar, j: Scalar) -> Scalar:
+        if not width:
+            return constant(False, BOOL)
+        c = column(i, j)
+        at = in_range(c, width)
+        return (c < width) & precedes(b.load(x, [i, at]), b.load(x, [j, at]), False)
+
+    order, _ = argsort(b, n, before, filled(b, (n,), I64, 0), filled(b, (n,), I64, 0))
+    none = constant(0, I64)
+
+    def group(at: Scalar, head: Scalar, m: Scalar, heads: Tensor, slots: Tensor) -> list:
+        """Row order[at] joins the group of the row before it in order, or starts one, whose first row is its head."""
+        i = b.load(order, [at])
+        same = (at > 0) & column(i, head).eq(width)
+        head = select(same, head, i)
+        heads = b.insert(head, heads, [i])
+        slots = b.insert(select(same, b.load(slots, [i]), m), slots, [i])
+        return [head, select(same, m, m + 1), heads, slots]
+
+    _, m, heads, slots = b.for_(0, n, [none, none, filled(b, (n,), I64, 0), filled(b, (n,), I64, 0)], group)
+    if not in_order:
+        def appear(i: Scalar, m: Scalar, slots: Tensor) -> list:
+            is_head = b.load(heads, [i]).eq(i)
+            return [select(is_head, m + 1, m), b.insert(select(is_head, m, b.load(slots, [i])), slots, [i])]
+
+        m, slots = b.for_(0, n, [none, slots], appear)
+
+    def emit(i: Scalar, y: Tensor, first: Tensor, inverse: Tensor, counts: Tensor) -> list[Tensor]:
+        head = b.load(heads, [i])
+        slot = b.load(slots, [head])
+        inverse = b.insert(slot, inverse, [i])
+        counts = b.insert(b.load(counts, [slot]) + 1, counts, [slot])
+        first = b.insert(head, first, [slot])
+        (y,) = b.for_(0, width, [y], lambda c, y: [b.insert(b.load(x, [head, c]), y, [slot, c])])
+        return [y, first, inverse, counts]
+
+    state = [filled(b, (n, width), x.dtype, 0), filled(b, (n,), I64, 0), filled(b, (n,), I64, 0), filled(b, (n,), I64, 0)]
+    return [*b.for_(0, n, state, emit), b.insert(m, b.empty((), I64), [])]
+
+
+class NmsOp(GraphOp, name="nms"):
+    """Non-maximum suppression: (batch, class, box) of the boxes kept, best scores first in each class; then their number.
+
+    boxes [B, N, 4] (two corners y x y x; centre and size x y w h with `centered`), scores [B, C, N], and scalars: how many boxes a class keeps (i64),
+    the overlap (intersection over union) above which a box gives way, and the score that a box must exceed. `rows`: how many results there can be.
+
+    Example: %y, %n = "graph.nms"(%boxes, %scores, %limit, %iou, %least) {rows = 12}
+                  : (tensor<1x6x4xf32>, tensor<1x2x6xf32>, tensor<i64>, tensor<f32>, tensor<f32>) -> (tensor<12x3xi64>, tensor<i64>)
+    """
+
+    boxes: Operand
+    scores: Operand
+    limit: Operand
+    iou: Operand
+    least: Operand
+    rows: int
+    centered: bool = False
+    y: Result
+    number: Result
+
+    @staticmethod
+    def infer(types: list[TensorType], rows: int, centered: bool = False) -> list[TensorType]:
+        boxes, scores, limit, iou, least = types
+        if boxes.rank != 3 or scores.rank != 3 or boxes.shape != (scores.shape[0], scores.shape[2], 4) or not boxes.dtype == scores.dtype == F32:
+            raise VerifyError(f"takes f32 boxes [B, N, 4] and scores [B, C, N], got {boxes.mlir()} and {scores.mlir()}")
+        if limit != TensorType((), I64) or not iou == least == TensorType((), F32) or not 0 <= rows <= prod(scores.shape):
+            raise VerifyError("takes an i64 and two f32 scalars, and at most one row per score")
+        return [TensorType((rows, 3), I64), TensorType((), I64)]
+
+    def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
+        out, count = self.types
+        if not out.shape[0]:
+            return [zeros(b, out.shape, I64), zeros(b, (), I64)]
+        return b.kernel(xs, [(I64, out.shape), (I64, count.shape)], lambda *ts: _nms(b, *ts, rows=out.shape[0], centered=self.py("centered")))
+
+
+def _nms(b: Builder, boxes: Tensor, scores: Tensor, limit: Tensor, iou: Tensor, least: Tensor, *, rows: int, centered: bool) -> list[Tensor]:
+    batches, classes, n = scores.shape
+    bound, overlap, floor = (b.load(t, []) for t in (limit, iou, least))
+
+    def corners(batch: Scalar, i: Scalar) -> list[tuple[Scalar, Scalar]]:
+        p = [b.load(boxes, [batch, i, d]) for d in range(4)]
+        if centered:
+            return [(p[d] - p[d + 2] * 0.5, p[d] + p[d + 2] * 0.5) for d in (0, 1)]
+        return [(p[d].min(p[d + 2]), p[d].max(p[d + 2])) for d in (0, 1)]
+
+    def overlaps(batch: Scalar, i: Scalar, j: Scalar) -> Scalar:
+        one, other = corners(batch, i), corners(batch, j)
+        sides = [p[1].min(q[1]) - p[0].max(q[0]) for p, q in zip(one, other)]
+        shared = sides[0].max(0) * sides[1].max(0)
+        areas = [(c[0][1] - c[0][0]) * (c[1][1] - c[1][0]) for c in (one, other)]
+        union = areas[0] + areas[1] - shared
+        return (shared > 0) & (areas[0] > 0) & (areas[1] > 0) & (union > 0) & (shared / union > overlap)
+
+    def of_class(batch: Scalar, c: Scalar, m: Scalar, y: Tensor, order: Tensor, spare: Tensor) -> list:
+        order, spare = argsort(b, n, lambda i, j: precedes(b.load(scores, [batch, c, i]), b.load(scores, [batch, c, j]), True), order, spare)
+        start = m
+
+        def candidate(at: Scalar, m: Scalar, y: Tensor) -> list:
+            i = b.load(order, [at])
+
+            def free(k: Scalar, y: Tensor) -> Scalar:
+                """Still looking: kept box k of this class does not displace this one."""
+                return (k < m) & ~overlaps(batch, i, b.load(y, [in_range(k, rows), 2]))
+
+            def look() -> list:
+                checked, kept = b.while_([start, y], free, lambda k, y: [k + 1, y])
+                found = checked.eq(m)
+
+                def keep() -> list[Tensor]:
+                    t = kept
+                    for d, v in enumerate((batch, c, i)):
+                        t = b.insert(v, t, [m, d])
+                    return [t]
+
+                return [select(found, m + 1, m), *b.if_(found, keep, lambda: [kept], [kept])]
+
+            eligible = (b.load(scores, [batch, c, i]) > floor) & (m - start < bound) & (m < rows)
+            return b.if_(eligible, look, lambda: [m, y], [m, y])
+
+        return [*b.for_(0, n, [m, y], candidate), order, spare]
+
+    def of_batch(batch: Scalar, *state: object) -> list:
+        return b.for_(0, classes, list(state), lambda c, *inner: of_class(batch, c, *inner))
+
+    state = [constant(0, I64), filled(b, (rows, 3), I64, 0), filled(b, (n,), I64, 0), filled(b, (n,), I64, 0)]
+    m, y, *_ = b.for_(0, batches, state, of_batch)
+    return [y, b.insert(m, b.empty((), I64), [])]
+
+
+def topk(x: ir.Value, *, k: int, axis: int, largest: bool = True) -> tuple[ir.Value, ir.Value]:
+    """Values and positions."""
+    values, positions = create(TopkOp, [x], k=k, axis=axis, largest=largest)
+    return values, positions
+
+
+def unique(x: ir.Value, *, in_order: bool = True) -> list[ir.Value]:
+    """Rows, first positions, inverse, counts, number."""
+    return create(UniqueOp, [x], sorted=in_order)
+
+
+def nms(boxes: ir.Value, scores: ir.Value, limit: ir.Value, iou: ir.Value, least: ir.Value, *, rows: int, centered: bool = False) -> tuple[ir.Value, ir.Value]:
+    """Rows (batch, class, box) and their number."""
+    kept, count = create(NmsOp, [boxes, scores, limit, iou, least], rows=rows, centered=centered)
+    return kept, count
+
+
+__all__ = ["NmsOp", "TopkOp", "UniqueOp", "nms", "topk", "unique"]

@@ -1,0 +1,194 @@
+"""The order of stages: model -> graph -> tile -> task -> code -> artifact. The only module that knows it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mlc.artifact import Artifact
+from mlc.backends.cpu import backend as cpu
+from mlc.dtypes import BY_NAME
+from mlc.errors import OptionError, TargetError
+from mlc.frontend.onnx.importer import ImportedModel, import_model
+from mlc.frontend.onnx.load import ModelSource
+from mlc.ir.context import make_context
+from mlc.ir.mlir import func, ir
+from mlc.load import executable
+from mlc.options import CompileOptions
+from mlc.passes.instrument import Instrumentation, Timing
+from mlc.passes.pipeline import run_pipeline
+from mlc.passes.registry import PassContext
+from mlc.passes.tile.model import volume
+from mlc.passes.tile.split_constants import split_constants
+from mlc.weights import Weight, WeightStore
+
+Progress = Callable[[str, int, int], None]
+LEVELS = ("graph", "tile", "task", "llvm", "asm")
+
+
+@dataclass
+class _Stages:
+    """What is known while one model is compiled. seconds: by stage."""
+
+    options: CompileOptions
+    ctx: PassContext
+    progress: Progress | None
+    seconds: dict[str, float] = field(default_factory=dict)
+    _began: tuple[str, float] | None = None
+
+    def enter(self, stage: str) -> None:
+        now = time.perf_counter()
+        if self._began is not None:
+            name, start = self._began
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - start
+        self._began = (stage, now)
+        if self.progress is not None and stage:
+            self.progress(stage, 0, 0)
+
+    def run(self, module: ir.Module, pipeline: str) -> None:
+        watch = Instrumentation(dump_dir=self.options.dump_dir, timing=Timing() if self.options.timing else None)
+        run_pipeline(module, f"builtin.module({pipeline})", self.ctx, instrumentation=watch)
+
+
+def compile_model(model: ModelSource, options: CompileOptions, *, progress: Progress | None = None) -> Artifact:
+    """Compiles a model for `options.target`. Raises a subclass of MlcError."""
+    _check_target(options)
+    with make_context() as context:
+        stages = _Stages(options, PassContext(options.target), progress)
+        stages.enter("import")
+        imported = import_model(model, shapes=options.shapes, values=options.values, context=context)
+        stages.ctx = PassContext(options.target, imported.weights)
+        with ir.Location.unknown():
+            _to_task(imported.module, stages)
+            stages.enter("codegen")
+            code = _generate(imported.module, stages)
+            machine_code = cpu.object_code(code.text, cpu.machine(options.target, options.opt_level))
+            stages.enter("")
+            plan = _plan(imported, code, stages)
+        return Artifact.build(plan=plan, objects={"objects/model.o": machine_code}, weights=_weights(code, imported.weights))
+
+
+def emit(model: ModelSource, options: CompileOptions, level: str, *, progress: Progress | None = None) -> str:
+    """The text of one level: graph, tile, task, llvm or asm."""
+    if level not in LEVELS:
+        raise OptionError(f"--emit {level}: expected one of {', '.join(LEVELS)}")
+    _check_target(options)
+    with make_context() as context:
+        stages = _Stages(options, PassContext(options.target), progress)
+        stages.enter("import")
+        imported = import_model(model, shapes=options.shapes, values=options.values, context=context)
+        stages.ctx = PassContext(options.target, imported.weights)
+        with ir.Location.unknown():
+            if not _to_task(imported.module, stages, stop=level):
+                return str(imported.module)
+            code = _generate(imported.module, stages)
+            return code.text if level == "llvm" else cpu.assembly(code.text, cpu.machine(options.target, options.opt_level))
+
+
+def _check_target(options: CompileOptions) -> None:
+    if options.target.kind != "cpu":
+        raise TargetError(f"target '{options.target}' has no code generator yet", hint="compile for cpu")
+
+
+def _to_task(module: ir.Module, stages: _Stages, stop: str = "") -> bool:
+    """Runs the levels down to task; False when it stopped at the level asked for."""
+    stages.enter("graph")
+    stages.run(module, "graph-pipeline")
+    if stop == "graph":
+        return False
+    stages.enter("tile")
+    stages.run(module, "lower-graph-to-tile,dce,cse")
+    _evaluate_constants(module, stages)
+    stages.run(module, "tile-pipeline")
+    if stop == "tile":
+        return False
+    stages.enter("task")
+    stages.run(module, "task-pipeline")
+    return stop != "task"
+
+
+def _generate(module: ir.Module, stages: _Stages) -> cpu.Code:
+    return cpu.generate(module, stages.ctx, lambda m: run_pipeline(m, "builtin.module(cpu-kernel-pipeline)", stages.ctx))
+
+
+# -- constants ----------------------------------------------------------------------------------------------------------
+
+
+def _evaluate_constants(module: ir.Module, stages: _Stages) -> None:
+    """Const-eval: compiles and runs what depends on weights alone; its results become weights."""
+    weights = stages.ctx.need_weights()
+    keys: list[str] = []
+    shapes: list[tuple[tuple[int, ...], str]] = []
+
+    def store(value: ir.Value) -> str:
+        keys.append(f"folded.{len([w for w in weights]) + len(keys)}")
+        shapes.append((tuple(value.type.shape), str(value.type.element_type)))
+        return keys[-1]
+
+    constants = split_constants(module, store)
+    if constants is None:
+        return
+    stages.run(module, "dce")
+    inner = _Stages(CompileOptions(target=stages.options.target, opt_level=2), stages.ctx, None)
+    inner.run(constants, "tile-pipeline,task-pipeline")
+    code = _generate(constants, inner)
+    specs = [{"name": k, "dtype": t, "shape": list(s)} for k, (s, t) in zip(keys, shapes)]
+    plan = _plan_of(code, inner.options, [], specs, weights)
+    artifact = Artifact.build(plan=plan, objects={"objects/model.o": cpu.object_code(code.text, cpu.machine(inner.options.target, 2))},
+                              weights=_weights(code, weights))
+    for key, array in zip(keys, executable(artifact)()):
+        weights.add_array(key, array)
+
+
+def _weights(code: cpu.Code, weights: WeightStore) -> list[tuple[str, np.ndarray]]:
+    """Arrays of the weights argument, in order."""
+    return [(key, _constant(code.constants[key]) if key in code.constants else weights[key].read()) for key in code.weights]
+
+
+def _constant(value: ir.Attribute) -> np.ndarray:
+    """The array of a dense attribute in storage type."""
+    type_ = value.type  # type: ignore[attr-defined]
+    dtype = BY_NAME[str(type_.element_type)].numpy
+    array = np.array(value)
+    return np.ascontiguousarray(array.view(dtype) if array.dtype.itemsize == dtype.itemsize else array.astype(dtype)).reshape(tuple(type_.shape))
+
+
+# -- the plan -----------------------------------------------------------------------------------------------------------
+
+
+def _plan(imported: ImportedModel, code: cpu.Code, stages: _Stages) -> dict[str, Any]:
+    inputs = [_entry(a.name, a.dtype.name, a.shape) | ({} if a.value is None else {"value": a.value.tolist()}) for a in imported.arguments]
+    outputs = [_entry(a.name, a.dtype.name, a.shape) for a in imported.results]
+    plan = _plan_of(code, stages.options, inputs, outputs, imported.weights)
+    plan["signature"] = imported.signature
+    plan["seconds"] = {k: round(v, 3) for k, v in stages.seconds.items()} if stages.options.timing else {}
+    return plan
+
+
+def _plan_of(code: cpu.Code, options: CompileOptions, inputs: list[dict[str, Any]], outputs: list[Mapping[str, Any]],
+             weights: WeightStore) -> dict[str, Any]:
+    launches: dict[str, list[list[str]]] = {}
+    for name, nodes in code.launches:
+        launches.setdefault(name, []).append(nodes)
+    kernels = [{"name": n, "blocks": volume(code.grids[n]), "grid": code.grids[n], "launches": len(all_), "nodes": sorted({x for l in all_ for x in l})}
+               for n, all_ in launches.items()]
+    entries = []
+    for key in code.weights:
+        if key in code.constants:
+            array = _constant(code.constants[key])
+            entries.append(_entry(key, str(code.constants[key].type.element_type), array.shape))  # type: ignore[attr-defined]
+        else:
+            weight: Weight = weights[key]
+            entries.append(_entry(key, weight.dtype.name, weight.shape))
+    return {"target": str(options.target), "entry": code.entry, "arena_bytes": code.arena, "inputs": inputs, "outputs": list(outputs),
+            "weights": entries, "objects": ["objects/model.o"], "kernels": kernels, "cpu_features": list(options.target.features),
+            "max_threads": max([volume(g) for g in code.grids.values()], default=1) or 1}
+
+
+def _entry(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"name": name, "dtype": dtype, "shape": [int(d) for d in shape]}
+
+
+__all__ = ["LEVELS", "compile_model", "emit", "func"]

@@ -1,0 +1,63 @@
+"""Const-eval's split: what depends on weights alone leaves @main for a module of its own, to be run once at compile time."""
+
+from collections.abc import Callable
+
+from mlc.ir.mlir import func, ir
+
+_SOURCES = ("tile.weight", "arith.constant")
+
+
+def split_constants(module: ir.Module, store: Callable[[ir.Value], str]) -> ir.Module | None:
+    """Moves tile.graphs (and views) that read only weights into `@main() -> results` of a new module; None if there are none.
+
+    Each result that @main still needs becomes a `tile.weight` whose key is `store(result)`, called in the order of the new @main's results.
+    """
+    main = next(op for op in module.body.operations if op.operation.name == "func.func")
+    block = main.regions[0].blocks[0]
+    known: set[ir.Value] = set()
+    moved: list[ir.Operation] = []
+    for view in block.operations:
+        op = view.operation
+        if op.name in _SOURCES:
+            known.update(op.results)
+        elif op.name in ("tile.graph", "tile.view") and len(op.operands) and all(v in known for v in op.operands):
+            known.update(op.results)
+            moved.append(op)
+    worth = [op for op in moved if op.name == "tile.graph"]
+    if not worth:
+        return None
+    inside = set(moved)
+    needed = [v for op in moved for v in op.results if any(u.owner.operation not in inside for u in v.uses) and _computed(v, inside)]
+    if not needed:
+        return None
+    with module.operation.location:
+        new = ir.Module.create()
+        with ir.InsertionPoint(new.body):
+            function = func.FuncOp("main", ([], [v.type for v in needed]))
+        entry = function.add_entry_block()
+        env: dict[ir.Value, ir.Value] = {}
+        with ir.InsertionPoint(entry):
+            for view in block.operations:
+                op = view.operation
+                if op in inside or (op.name in _SOURCES and any(u.owner.operation in inside for r in op.results for u in r.uses)):
+                    copy = op.clone()
+                    for i, v in enumerate(op.operands):
+                        copy.operands[i] = env[v]
+                    env.update(zip(op.results, copy.results))
+            func.ReturnOp([env[v] for v in needed])
+    for value in needed:
+        with value.owner.location, ir.InsertionPoint(value.owner):
+            weight = ir.Operation.create("tile.weight", results=[value.type], attributes={"key": ir.StringAttr.get(store(value))})
+        value.replace_all_uses_with(weight.results[0])
+    for op in reversed(moved):
+        if not any(next(iter(r.uses), None) is not None for r in op.results):
+            op.erase()
+    return new
+
+
+def _computed(value: ir.Value, inside: set[ir.Operation]) -> bool:
+    """Whether a kernel stands behind the value (a view of a plain weight needs no run)."""
+    owner = value.owner
+    while not isinstance(owner, ir.Block) and owner.name == "tile.view" and owner in inside:
+        owner = owner.operands[0].owner
+    return not isinstance(owner, ir.Block) and owner.name == "tile.graph"
