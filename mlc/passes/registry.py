@@ -24,6 +24,12 @@ if TYPE_CHECKING:  # --help needs none of them
 PASSES: dict[str, str] = {
     "dce": "mlc.passes.cleanup:Dce",
     "cse": "mlc.passes.cleanup:Cse",
+    "fold-constants": "mlc.passes.graph.fold:FoldConstants",
+    "simplify": "mlc.passes.graph.simplify:Simplify",
+    "recognise": "mlc.passes.graph.recognise:Recognise",
+    "fold-scales": "mlc.passes.graph.fold_scales:FoldScales",
+    "sink-transposes": "mlc.passes.graph.sink:SinkTransposes",
+    "choose-layout": "mlc.passes.graph.choose_layout:ChooseLayout",
     "lower-graph-to-tile": "mlc.passes.lower_graph_to_tile:LowerGraphToTile",
     "connect": "mlc.passes.tile.connect:Connect",
     "choose-tiles": "mlc.passes.tile.choose_tiles:ChooseTiles",
@@ -33,7 +39,7 @@ PASSES: dict[str, str] = {
 }
 
 PIPELINES: dict[str, str] = {
-    "graph-pipeline": "dce,cse",
+    "graph-pipeline": "fold-constants,simplify,recognise,fold-scales,choose-layout,dce,cse",
     "tile-pipeline": "connect,choose-tiles,dce",
     "task-pipeline": "lower-tile-to-task,plan-memory",
     "cpu-kernel-pipeline": "lower-task-to-scf",

@@ -11,13 +11,13 @@ from mlc.dialects._ext import verify
 from mlc.dialects.graph import TensorType
 from mlc.dtypes import BY_NUMPY
 from mlc.ir.context import make_context
-from mlc.ir.mlir import PassManager, func, ir, tensor
+from mlc.ir.mlir import PassManager, arith, func, ir, scf, tensor
 from mlc.ir.mlir import llvm as llvm_dialect
 from mlc.passes.lower_graph_to_tile import LowerGraphToTile
 
 PIPELINE = (
     "builtin.module(canonicalize,cse,"
-    "one-shot-bufferize{bufferize-function-boundaries=1 function-boundary-type-conversion=identity-layout-map "
+    "one-shot-bufferize{bufferize-function-boundaries=1 allow-return-allocs-from-loops=1 function-boundary-type-conversion=identity-layout-map "
     "buffer-alignment=64},buffer-results-to-out-params{hoist-static-allocs modify-public-functions},canonicalize,"
     "func.func(convert-linalg-to-loops),canonicalize,cse,expand-strided-metadata,lower-affine,convert-scf-to-cf,convert-math-to-libm,"
     "convert-math-to-llvm,arith-expand,convert-arith-to-llvm,convert-index-to-llvm,finalize-memref-to-llvm,"
@@ -68,6 +68,58 @@ def _own_results(block: ir.Block) -> None:
                                                   attributes={"operandSegmentSizes": segments}, loc=ir.Location.unknown()).results[0]
 
 
+def loops_to_scf(block: ir.Block) -> None:
+    """Replaces flow.loop by scf.for over slices, innermost first."""
+    for view in list(block.operations):
+        op = view.operation
+        for region in op.regions:
+            for inner in region:
+                loops_to_scf(inner)
+        if op.name == "flow.loop":
+            with ir.InsertionPoint(op), op.location:
+                results = _scf_loop(op)
+            for old, new in zip(op.results, results, strict=True):
+                old.replace_all_uses_with(new)
+            op.erase()
+
+
+def _scf_loop(op: ir.Operation) -> list[ir.Value]:
+    loop, index = op.opview, ir.IndexType.get()
+    trip, n = loop.trip, loop.carried
+    operands, flags = list(op.operands), loop.reverse or [False] * (len(op.operands) + len(op.results) - 2 * loop.carried)
+    stacks = [tensor.EmptyOp(list(r.type.shape), r.type.element_type).result for r in list(op.results)[n:]]
+    zero, last, end, one = (arith.ConstantOp(index, v).result for v in (0, trip - 1, trip, 1))
+    made = scf.ForOp(zero, end, one, [*operands[:n], *stacks])
+    body = op.regions[0].blocks[0]
+    *ops, end_op = [o.operation for o in body.operations]
+    with ir.InsertionPoint(made.body):
+        i = made.induction_variable
+        at = [arith.SubIOp(last, i).result if flag else i for flag in flags]
+        dynamic = ir.ShapedType.get_dynamic_size()
+        count = arith.IndexCastOp(ir.IntegerType.get_signless(64), i).result
+        arguments = [tensor.FromElementsOp(ir.RankedTensorType.get([], count.type), [count]).result, *list(made.inner_iter_args)[:n]]
+        for whole, place in zip(operands[n:], at):
+            shape = list(whole.type.shape)
+            part = ir.RankedTensorType.get(shape[1:], whole.type.element_type)
+            arguments.append(tensor.ExtractSliceOp(part, whole, [place], [], [], [dynamic, *[0] * (len(shape) - 1)], [1, *shape[1:]],
+                                                   [1] * len(shape)).result)
+        for old, new in zip(body.arguments, arguments, strict=True):
+            old.replace_all_uses_with(new)
+        values = list(end_op.operands)
+        results = values[:n]
+        closing = scf.YieldOp(values)
+        for o in ops:
+            o.move_before(closing.operation)
+    with ir.InsertionPoint(closing):
+        for value, whole, place in zip(values[n:], list(made.inner_iter_args)[n:], at[len(operands) - n:]):
+            shape = list(whole.type.shape)
+            results.append(tensor.InsertSliceOp(value, whole, [place], [], [], [dynamic, *[0] * (len(shape) - 1)], [1, *shape[1:]],
+                                                [1] * len(shape)).result)
+        scf.YieldOp(results)
+    closing.operation.erase()
+    return list(made.results)
+
+
 def _inline(block: ir.Block) -> None:
     """Replaces tile.graph and tile.view by their contents."""
     for view in list(block.operations):
@@ -91,8 +143,6 @@ def _inline(block: ir.Block) -> None:
             source, target = op.operands[0].type, op.results[0].type
             with ir.InsertionPoint(op), op.location:
                 shape = ir.RankedTensorType.get([len(target.shape)], ir.IndexType.get())
-                from mlc.ir.mlir import arith
-
                 dims = arith.ConstantOp(shape, ir.DenseElementsAttr.get(np.array(target.shape, np.int64), type=shape)).result
                 op.results[0].replace_all_uses_with(tensor.ReshapeOp(target, op.operands[0], dims).result)
                 del source

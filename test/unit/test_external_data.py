@@ -16,12 +16,13 @@ from mlc.frontend.onnx.load import LoadedModel, load_model
 DATA = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-def save(directory: Path, location: str = "w.bin", *, dims: tuple[int, ...] = (2, 3), code: int = TensorProto.FLOAT, name: str = "model.onnx",
-         **keys: str) -> Path:
+def save(directory: Path, location: str = "w.bin", *, dims: tuple[int, ...] = (2, 3), code: int = TensorProto.FLOAT,
+         name: str = "model.onnx", **keys: str) -> Path:
     tensor = TensorProto(name="w", dims=dims, data_type=code, data_location=TensorProto.EXTERNAL)
     for key, value in {"location": location, **keys}.items():
         tensor.external_data.add(key=key, value=value)
-    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [helper.make_tensor_value_info("y", code, dims)], [tensor])
+    output = helper.make_tensor_value_info("y", code, dims)
+    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [output], [tensor])
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / name
     path.write_bytes(helper.make_model(graph).SerializeToString())
@@ -68,7 +69,8 @@ def test_hugging_face_cache(tmp_path: Path, linked_root: bool) -> None:
     assert np.array_equal(weight(load_model(path)), DATA)
 
 
-@pytest.mark.parametrize("location", ["../secret.bin", "a/../../secret.bin", "", "a\\..\\secret.bin", "{outside}/secret.bin", "missing.bin", "."])
+@pytest.mark.parametrize("location", [
+    "../secret.bin", "a/../../secret.bin", "", "a\\..\\secret.bin", "{outside}/secret.bin", "missing.bin", "."])
 def test_locations_that_leave_or_lead_nowhere(tmp_path: Path, location: str) -> None:
     (tmp_path / "secret.bin").write_bytes(DATA.tobytes())
     with pytest.raises(ModelError):

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 from onnx_models import load, model, results, text
 
 from mlc.errors import InputError, ModelError, ResourceError, ShapeError, UnsupportedError
-from mlc.frontend.onnx import registry
+from mlc.frontend.onnx import importer, registry
 from mlc.frontend.onnx.registry import converter, find_converter
 
 ONE = "g (float[N,3] x) => (float[N,3] y) { y = test.Twice(x) }"
@@ -14,7 +14,8 @@ ONE = "g (float[N,3] x) => (float[N,3] y) { y = test.Twice(x) }"
 
 def test_main_carries_the_names() -> None:
     printed = text(model("g (float[2] x, int64[1] n) => (float[2] y) { y = test.Twice(x) }"))
-    assert '@main(%arg0: tensor<2xf32> {mlc.name = "x"}, %arg1: tensor<1xi64> {mlc.name = "n"}) -> (tensor<2xf32> {mlc.name = "y"})' in printed
+    assert '@main(%arg0: tensor<2xf32> {mlc.name = "x"}, %arg1: tensor<1xi64> {mlc.name = "n"}) -> ' in printed
+    assert '-> (tensor<2xf32> {mlc.name = "y"})' in printed
 
 
 def test_locations_name_the_node() -> None:
@@ -76,8 +77,9 @@ def test_every_unsupported_node_is_reported() -> None:
 
 def test_unsupported_nodes_do_not_hide_each_other() -> None:
     proto = model("g (float[2] x) => (float[2] y, float[2] z) { y = test.Unheard(x) z = NoSuchOp(x) }")
-    with pytest.raises(UnsupportedError, match=r"2 nodes(?s:.)*'Unheard_0' \(test::Unheard, opset 1\)(?s:.)*'NoSuchOp_1' \(ai.onnx::NoSuchOp, opset 20\)"):
+    with pytest.raises(UnsupportedError, match="2 nodes") as error:
         load(proto)
+    assert "'Unheard_0' (test::Unheard, opset 1)" in str(error.value) and "'NoSuchOp_1' (ai.onnx::NoSuchOp, opset 20)" in str(error.value)
 
 
 @pytest.mark.parametrize(("node", "says"), [
@@ -119,20 +121,15 @@ def test_the_converter_for_the_opset_is_found() -> None:
     assert find_converter("test", "Versioned", 0) is None
 
 
-FUNCTIONS = '''
-<domain: "local", opset_import: ["": 20, "local": 1, "test": 1]> twice_twice (a) => (b) { t = test.Twice(a) b = local.inner<k: int = @k>(t) }
-<domain: "local", opset_import: ["test": 1, "": 20]> inner <k: int = 7> (t) => (b) { n = Constant<value_int: int = @k>() x = test.Twice(t) b = Identity(x) }
-'''
-
-
 def test_local_functions_are_inlined_with_their_own_names() -> None:
     """Names inside (t, x) are not the caller's; a location tells the path of calls."""
-    proto = model("g (float[2] x) => (float[2] y) { t = test.Twice(x) s = local.twice_twice(t) y = test.Sum(s, t) }",
-                  functions='<domain: "local", opset_import: ["": 20, "test": 1]> twice_twice (a) => (b) { t = test.Twice(a) b = test.Twice(t) }')
+    functions = """<domain: "local", opset_import: ["test": 1, "local": 1]> outer (a) => (b) { t = test.Twice(a) b = local.inner(t) }
+        <domain: "local", opset_import: ["test": 1]> inner (t) => (b) { b = test.Twice(t) }"""
+    proto = model("g (float[2] x) => (float[2] y) { t = test.Twice(x) s = local.outer(t) y = test.Sum(s, t) }", functions=functions)
     proto.graph.node[1].name = "call"
     module = load(proto).module
     assert str(module).count("graph.elementwise") == 4
-    assert 'loc("call/Twice_0"(' in module.operation.get_asm(enable_debug_info=True)
+    assert all(f'loc("{name}"(' in module.operation.get_asm(enable_debug_info=True) for name in ("call/Twice_0", "call/inner_1/Twice_0"))
 
 
 def test_function_attributes_and_defaults() -> None:
@@ -144,24 +141,18 @@ def test_function_attributes_and_defaults() -> None:
         load(model("g (float[2] x) => (int64 y, int64 z) { y, z = local.f<m=5>(x) }", functions=functions))
 
 
-def test_nested_functions_cannot_explode() -> None:
-    functions = "".join(
-        f'<domain: "local", opset_import: ["": 20, "local": 1]> f{i} (a) => (b) {{ c = local.f{i + 1}(a) b = local.f{i + 1}(c) }}\n' for i in range(22))
+def test_nested_functions_cannot_explode(monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = '<domain: "local", opset_import: ["": 20, "local": 1]> f%d (a) => (b) { c = local.f%d(a) b = local.f%d(c) }\n'
+    functions = "".join(twice % (i, i + 1, i + 1) for i in range(22))
     functions += '<domain: "local", opset_import: ["": 20]> f22 (a) => (b) { b = Identity(a) }'
-    from mlc.frontend.onnx import importer
-    limit, importer.MAX_NODES = importer.MAX_NODES, 1000
-    try:
-        with pytest.raises(ResourceError, match="more than 1000 nodes"):
-            load(model("g (float[2] x) => (float[2] y) { y = local.f0(x) }", functions=functions))
-    finally:
-        importer.MAX_NODES = limit
+    monkeypatch.setattr(importer, "MAX_NODES", 1000)
+    with pytest.raises(ResourceError, match="more than 1000 nodes"):
+        load(model("g (float[2] x) => (float[2] y) { y = local.f0(x) }", functions=functions))
 
 
 def test_onnx_function_bodies_stand_in_for_missing_converters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Celu is defined by ONNX through Elu, Div and Mul: those are reported, not Celu."""
-    from mlc.frontend.onnx import importer
-
-    monkeypatch.setattr(importer, "find_converter", lambda domain, op, version: find_converter(domain, op, version) if op == "Constant" else None)
+    monkeypatch.setattr(importer, "find_converter", lambda *key: find_converter(*key) if key[1] == "Constant" else None)
     with pytest.raises(UnsupportedError, match="'Celu_0/") as error:
         load(model("g (float[2] x) => (float[2] y) { y = Celu<alpha=2.0>(x) }"))
     assert "ai.onnx::Celu," not in str(error.value)
@@ -188,5 +179,6 @@ def test_wrong_declared_output_type() -> None:
 
 
 def test_the_same_model_gives_the_same_module() -> None:
-    proto = model("g (float[100] x) => (float[100] y) { a = test.Sum(x, w) y = test.Sum(a, v) }", w=np.ones(100, np.float32), v=np.zeros(100, np.float32))
+    weights = {name: np.ones(100, np.float32) for name in "vw"}
+    proto = model("g (float[100] x) => (float[100] y) { a = test.Sum(x, w) y = test.Sum(a, v) }", **weights)
     assert text(proto) == text(proto)

@@ -12,7 +12,7 @@ def job(request: Request, report: Report) -> Answer:
     if request["emit"] != "artifact":
         from mlc.driver import emit
 
-        output.write_text(emit(request["model"], options_of(request), request["emit"]))
+        output.write_text(emit(request["model"], options_of(request), request["emit"], progress=report))
         return {}
     built = build_of(request, report)
     report("write", 0, 0)

@@ -1,7 +1,7 @@
 """The graph dialect: every op class and its builder function, by family."""
 
 from mlc.dialects.graph._base import Graph, GraphOp, TensorType
-from mlc.dialects.graph.attention import AttentionOp, attention
+from mlc.dialects.graph.attention import AttentionOp, RotaryOp, attention, rotary
 from mlc.dialects.graph.constant import SMALL, ConstantOp, WeightOp, constant, weight
 from mlc.dialects.graph.contraction import DeterminantOp, EinsumOp, MatmulOp, determinant, einsum, matmul
 from mlc.dialects.graph.convolution import ConvOp, ConvTransposeOp, conv, conv_transpose
@@ -17,8 +17,9 @@ from mlc.dialects.graph.sample import (
 __all__ = [
     "SMALL", "ArgOp", "AttentionOp", "BitcastOp", "CastOp", "ConstantOp", "ConvOp", "ConvTransposeOp", "DeformSampleOp",
     "DeterminantOp", "EinsumOp", "ElementwiseOp", "Graph", "GraphOp", "GridSampleOp", "LayerNormOp", "MatmulOp", "MaxPoolIndicesOp",
-    "PoolOp", "ReduceOp", "ResampleOp", "RmsNormOp", "RoiAlignOp", "RoiMaxOp", "ScanOp", "SoftmaxOp", "TensorType", "WeightOp",
-    "arg", "attention", "bitcast", "broadcast", "cast", "concat", "constant", "conv", "conv_transpose", "deform_sample",
+    "PoolOp", "ReduceOp", "ResampleOp", "RmsNormOp", "RoiAlignOp", "RoiMaxOp", "RotaryOp", "ScanOp", "SoftmaxOp", "TensorType",
+    "WeightOp", "arg", "attention", "bitcast", "broadcast", "cast", "concat", "constant", "conv", "conv_transpose", "deform_sample",
     "determinant", "einsum", "elementwise", "gather", "grid_sample", "iota", "layer_norm", "matmul", "max_pool_indices", "pad",
-    "pool", "reduce", "resample", "reshape", "rms_norm", "roi_align", "roi_max", "scan", "slice", "softmax", "transpose", "weight",
+    "pool", "reduce", "resample", "reshape", "rms_norm", "roi_align", "roi_max", "rotary", "scan", "slice", "softmax", "transpose",
+    "weight",
 ]

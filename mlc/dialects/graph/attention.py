@@ -1,10 +1,10 @@
-"""graph.attention: scaled dot-product attention with grouped key-value heads, kept whole so that a backend can stream it."""
+"""graph.attention and graph.rotary: scaled dot-product attention with grouped key-value heads, kept whole so that a backend can stream it."""
 
 from math import inf
 from typing import Any
 
 from mlc.dialects._build import Builder, Tensor
-from mlc.dialects._ext import Operands, Result, VerifyError
+from mlc.dialects._ext import Operand, Operands, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, builder
 from mlc.dialects.graph.elementwise import broadcast_read
 from mlc.dialects.graph.reduce import softmax_along
@@ -99,6 +99,51 @@ def attention_scores(b: Builder, q: Tensor, k: Tensor, mask: Tensor | None, *, s
     return b.compute((batch, heads, queries, length), acc, reads, body)
 
 
+class RotaryOp(GraphOp, name="rotary"):
+    """Rotates pairs of the last dimension (of 2r): (a, b) -> (a*cos - b*sin, a*sin + b*cos). cos and sin [.., r] broadcast to x's pairs.
+
+    Pair k is x[k], x[r + k]; interleaved: x[2k], x[2k + 1].
+
+    Example: %y = "graph.rotary"(%x, %c, %s) : (tensor<1x8x16x64xf32>, tensor<1x1x16x32xf32>, tensor<1x1x16x32xf32>) -> tensor<1x8x16x64xf32>
+    """
+
+    x: Operand
+    cos: Operand
+    sin: Operand
+    interleaved: bool = False
+    y: Result
+
+    @staticmethod
+    def infer(types: list[TensorType], interleaved: bool = False) -> list[TensorType]:
+        x, cos, sin = types
+        if x.rank < 1 or x.shape[-1] % 2 or cos.shape != sin.shape or not x.dtype == cos.dtype == sin.dtype or not x.dtype.is_float:
+            raise VerifyError(f"cannot rotate {x.mlir()} by {cos.mlir()} and {sin.mlir()}")
+        half = (*x.shape[:-1], x.shape[-1] // 2)
+        if cos.rank != x.rank or any(c not in (1, h) for c, h in zip(cos.shape, half)):
+            raise VerifyError(f"has angles {list(cos.shape)} that do not broadcast to {list(half)}")
+        return [x]
+
+    def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
+        (x, cos, sin), out = xs, self.types[0]
+        *lead, width = out.shape
+        n, pairs = len(lead), width // 2
+        part, pair = (n + 1, n) if self.py("interleaved") else (n, n + 1)
+        shape = (*lead, pairs, 2) if self.py("interleaved") else (*lead, 2, pairs)
+
+        def element(which: int) -> Any:
+            return lambda *i: [which if d == part else e for d, e in enumerate(i)]
+
+        def angle(t: Tensor) -> Any:
+            return t, lambda *i: [0 if d == 1 else i[pair] if k == n else i[k] for k, d in enumerate(t.shape)]
+
+        def body(first: Scalar, second: Scalar, c: Scalar, s: Scalar) -> Scalar:
+            return select(b.index(part).eq(0), first * c - second * s, first * s + second * c)
+
+        pairs_of_x = b.view(x, shape)
+        return [b.view(b.compute(shape, out.dtype, [(pairs_of_x, element(0)), (pairs_of_x, element(1)), angle(cos), angle(sin)], body), out.shape)]
+
+
+rotary = builder(RotaryOp)
 _attention = builder(AttentionOp)
 
 
@@ -107,4 +152,4 @@ def attention(q: ir.Value, k: ir.Value, v: ir.Value, mask: ir.Value | None = Non
     return _attention(q, k, v, *([] if mask is None else [mask]), **attrs)
 
 
-__all__ = ["AttentionOp", "attention", "attention_scores"]
+__all__ = ["AttentionOp", "RotaryOp", "attention", "attention_scores", "rotary"]

@@ -251,18 +251,20 @@ class RoiAlignOp(GraphOp, name="roi_align"):
                 bins.append(size / float(parts))
                 counts.append(b.constant(sampling, I64) if sampling else bins[-1].math("ceil").max(0.0).min(1e6).to(I64))
 
+            place, channel = [b.index(d).to(acc) for d in (2, 3)], b.index(1)  # loop indices are out of reach inside b.for_
+
             def point(iy: Scalar, ix: Scalar) -> list[Scalar]:
                 """The four weighted corners of a sample."""
                 corners, inside = [], b.constant(True, BOOL)
                 for d, i in enumerate((iy, ix)):
                     extent = x.shape[2 + d]
-                    at = starts[d] + b.index(2 + d).to(acc) * bins[d] + (i.to(acc) + 0.5) * bins[d] / counts[d].to(acc)
+                    at = starts[d] + place[d] * bins[d] + (i.to(acc) + 0.5) * bins[d] / counts[d].to(acc)
                     inside = inside & (at >= -1.0) & (at <= float(extent))
                     at = at.max(0.0).min(extent - 1.0)
                     low = at.to(I64).max(0).min(extent - 1)
                     t = at - low.to(acc)
                     corners.append([(low, 1.0 - t), ((low + 1).min(extent - 1), t)])
-                return [select(inside, wy * wx * b.load(x, [n, b.index(1), py, px]), b.constant(0, acc))
+                return [select(inside, wy * wx * b.load(x, [n, channel, py, px]), b.constant(0, acc))
                         for (py, wy), (px, wx) in product(*corners)]
 
             def fold(total: Scalar, values: Sequence[Scalar]) -> Scalar:
@@ -319,8 +321,9 @@ class RoiMaxOp(GraphOp, name="roi_max"):
                 last = ((i + 1) * step).math("ceil").to(I64) + low
                 ranges.append((first.max(0).min(extent), last.max(0).min(extent)))
             (y_from, y_to), (x_from, x_to) = ranges
+            channel = b.index(1)  # out of reach inside b.for_
             total = b.for_(y_from, y_to, [b.constant(lowest(acc), acc)], lambda y, t: b.for_(
-                x_from, x_to, [t], lambda z, t: [t.max(b.load(x, [n, b.index(1), y, z]))]))[0]
+                x_from, x_to, [t], lambda z, t: [t.max(b.load(x, [n, channel, y, z]))]))[0]
             return select((y_from >= y_to) | (x_from >= x_to), b.constant(0, acc), total)
 
         reads = [(rois, lambda r, c, h, w, k=k: (r, k)) for k in range(5)]

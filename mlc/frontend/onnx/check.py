@@ -138,7 +138,7 @@ def _check_calls(functions: Mapping[FunctionKey, FunctionProto]) -> None:
 
 
 def _text(names: Iterable[str], where: str) -> None:
-    """protobuf hands out bytes where a text field is not UTF-8."""
+    """Where a text field is not UTF-8, protobuf hands out bytes."""
     for name in names:
         if not isinstance(name, str):
             raise ModelError(f"{where}: the name {name!r} is not UTF-8: the file is damaged")

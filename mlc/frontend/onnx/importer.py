@@ -266,8 +266,8 @@ class Importer:
             raise AlreadyReportedError
         return [value for value in results if value is not None]
 
-    def value_hint(self, tensor: Tensor) -> str:
-        """How to make `tensor` known: the graph inputs it is computed from, fixed."""
+    def value_hint(self, tensor: Tensor) -> str | None:
+        """How to make `tensor` known: the graph inputs it is computed from, fixed. None if there are none to be seen."""
         seen: set[ir.Value] = set()
         todo = [] if tensor.handle is None else [tensor.handle]
         names: list[str] = []
@@ -281,7 +281,7 @@ class Importer:
             else:
                 todo += list(value.owner.operands)
         if not names:
-            return "no graph input alone decides it: the model must be changed to compute it from constants"
+            return None
         return (f"it is computed from graph input{'s' * (len(names) > 1)} {', '.join(map(repr, sorted(names)))}; "
                 f"fix one with values={{{sorted(names)[0]!r}: array}} (--value {sorted(names)[0]}=...)")
 

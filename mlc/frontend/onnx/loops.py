@@ -131,7 +131,7 @@ def _first_that_works(spec: LoopSpec, ways: Sequence[Callable[[LoopSpec], list[V
     # With a known trip count the loop could have been unrolled, and the iteration known in it.
     hint = spec.ctx.importer.value_hint(spec.limit) if spec.limit is not None and not spec.limit.is_known else None
     if reason is not None:
-        reason.hint = hint or reason.hint or gave_up or None
+        reason.hint = reason.hint or hint or gave_up or None
         raise reason
     raise ShapeError(f"the loop cannot be imported: {gave_up}", node=spec.ctx.label, hint=hint)
 

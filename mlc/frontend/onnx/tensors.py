@@ -9,11 +9,12 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from mlc.dtypes import BY_ONNX, DType
-from mlc.errors import ModelError, UnsupportedError
+from mlc.errors import ModelError, ResourceError, UnsupportedError
 from mlc.frontend.onnx.external import ExternalFiles
 from mlc.weights import Weight
 
 MAX_BYTES = 1 << 46  # beyond any machine; keeps every later product inside int64
+MAX_DENSE_BYTES = 1 << 34  # of a sparse tensor, whose few bytes may stand for any size
 MAX_RANK = 32
 VALUES_PER_INT32 = {4: 2, 2: 4}  # packed types: how many values share one entry of int32_data, by bits
 
@@ -83,6 +84,8 @@ class TensorReader:
         values = self.weight(sparse.values, f"{where} (values)")
         indices = self.weight(sparse.indices, f"{where} (indices)")
         shape = checked_shape(sparse.dims, values.dtype, where)
+        if prod(shape) * values.dtype.bytes > MAX_DENSE_BYTES:
+            raise ResourceError(f"{where}: the sparse tensor {list(shape)} takes more than {MAX_DENSE_BYTES} bytes once it is dense")
         count = values.shape[0] if len(values.shape) == 1 else -1
         linear = indices.shape == (count,)
         if indices.dtype.name != "i64" or not (linear or indices.shape == (count, len(shape))):

@@ -99,7 +99,7 @@ class Loops:
             return
         d, rest = dims[0], dims[1:]
         extent = self.extents[d]
-        if d is not lanes.index and d != lanes.index:
+        if lanes.index is None or d != lanes.index:
             loop(extent, 0, 1, [], lambda i: self._nest_inside(rest, lanes, {**env, d: i}))
             return
         whole = extent // lanes.count * lanes.count

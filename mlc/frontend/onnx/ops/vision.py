@@ -144,6 +144,19 @@ def grid_sample(ctx: NodeContext) -> Sequence[ir.Value]:
     return [cast(y, dtype)]
 
 
+@converter("AffineGrid")
+def affine_grid(ctx: NodeContext) -> Sequence[ir.Value]:
+    """theta [N, r, r+1] applied to the homogeneous coordinates of every output element, which are known; the last dimension comes first."""
+    theta, size = ctx.ir(0), [int(d) for d in ctx.value(1)]
+    n, spatial = size[0], size[2:]
+    if shape_of(theta) != (n, len(spatial), len(spatial) + 1):
+        raise ModelError(f"theta {list(shape_of(theta))} does not fit size {size}", node=ctx.label)
+    steps = [np.linspace(-1, 1, d) if ctx.attr("align_corners", 0) else (np.arange(d) * 2 + 1) / d - 1 for d in spatial]
+    points = np.stack([*reversed(np.meshgrid(*steps, indexing="ij")), np.ones(spatial)], -1).reshape(1, prod(spatial), len(spatial) + 1)
+    grid = graph.matmul(ctx.const(points.astype(dtype_of(theta).numpy)), theta, transpose_b=True)
+    return [reshape(grid, (n, *spatial, len(spatial)))]
+
+
 @converter("RoiAlign")
 def roi_align(ctx: NodeContext) -> Sequence[ir.Value]:
     # Before opset 16 there was no choice, and coordinates were not shifted by half a pixel.
