@@ -1,7 +1,7 @@
 """`mlc.compile`, and `build`, which both it and the command line use to compile through the cache."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,24 +48,22 @@ def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mappi
 
 @dataclass(frozen=True)
 class Built:
-    """What `build` made. hit: it came out of the cache. uncached: why the cache had no part in it, if so."""
+    """What `build` made. hit: it came out of the cache."""
 
     artifact: "Artifact"
     hit: bool = False
-    uncached: str | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 def build(model: "ModelSource", options: CompileOptions, *, cached: bool = True, report: Report = ignore) -> Built:
-    """Compiles through the cache (unless IR dumps or timings are wanted, which only a real compile gives)."""
+    """Compiles through the cache; without it where IR dumps or timings are wanted, which only a real compile gives."""
     from mlc.artifact import read_artifact
 
-    cache, key, reason = _open_cache(model, options, report) if cached else (None, None, "turned off")
+    wanted = cached and options.dump_dir is None and not options.timing
+    cache, key = _open_cache(model, options, report) if wanted else (None, None)
     if cache is None or key is None:
-        return Built(_compile(model, options, report), uncached=reason)
-    fresh = options.dump_dir is not None or options.timing
+        return Built(_compile(model, options, report))
     with cache.lock(key):
-        path = None if fresh else cache.get(key)
+        path = cache.get(key)
         if path is not None:
             try:
                 return Built(read_artifact(path), hit=True)
@@ -77,16 +75,13 @@ def build(model: "ModelSource", options: CompileOptions, *, cached: bool = True,
     return Built(artifact)
 
 
-def _open_cache(model: "ModelSource", options: CompileOptions, report: Report) -> "tuple[Cache | None, str | None, str | None]":
+def _open_cache(model: "ModelSource", options: CompileOptions, report: Report) -> "tuple[Cache | None, str | None]":
     from mlc.cache import Cache
     from mlc.fingerprint import cache_key
 
     report("import", 0, 0)
     cache = Cache.default()
-    if cache is None:
-        return None, None, "turned off"
-    key = cache_key(model, options)
-    return cache, key, "the model keeps weights outside its initializers" if key is None else None
+    return cache, None if cache is None else cache_key(model, options)
 
 
 def _compile(model: "ModelSource", options: CompileOptions, report: Report) -> "Artifact":

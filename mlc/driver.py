@@ -100,8 +100,8 @@ def _to_task(module: ir.Module, stages: _Stages, stop: str = "") -> bool:
         return False
     stages.enter("tile")
     stages.run(module, "lower-graph-to-tile,dce,cse")
-    _evaluate_constants(module, stages)
     stages.run(module, "tile-pipeline")
+    _evaluate_constants(module, stages)
     if stop == "tile":
         return False
     stages.enter("task")
@@ -132,7 +132,7 @@ def _evaluate_constants(module: ir.Module, stages: _Stages) -> None:
         return
     stages.run(module, "dce")
     inner = _Stages(CompileOptions(target=stages.options.target, opt_level=2), stages.ctx, None)
-    inner.run(constants, "tile-pipeline,task-pipeline")
+    inner.run(constants, "choose-tiles,task-pipeline")
     code = _generate(constants, inner)
     specs = [{"name": k, "dtype": t, "shape": list(s)} for k, (s, t) in zip(keys, shapes)]
     plan = _plan_of(code, inner.options, [], specs, weights)

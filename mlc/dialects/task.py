@@ -131,6 +131,9 @@ class MmaOp(TaskOp, name="mma"):
     Operands: a, b, c, then block offsets. `extents`: parallel dimensions, then `reductions` reduction dimensions. Maps take all loop
     indices, then the offsets. a and b are widened to c's element type first. `atom` names the unit that computes it; "fma" is any FMA unit.
 
+    `panels` gives, for a and b, the width of the panels the operand is stored in (see tile.map), or 0; the map of a panelled operand gives
+    [n, k...]: its column, then its reduction indices.
+
     Example: "task.mma"(%a, %b, %c, %o) {atom = "fma", extents = [16, 64, 256], reductions = 1, maps = [...]} : (...) -> ()
     """
 
@@ -142,6 +145,7 @@ class MmaOp(TaskOp, name="mma"):
     extents: list
     reductions: int
     maps: list
+    panels: list = [0, 0]
 
     def check(self) -> None:
         if not 0 < self.reductions < len(self.extents) + 1 or len(self.maps) != 3:

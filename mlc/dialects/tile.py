@@ -76,6 +76,27 @@ class ViewOp(TileOp, name="view"):
             raise VerifyError(f"must keep element type and count, got {source} and {target}")
 
 
+class MapOp(TileOp, name="map"):
+    """Inside a tile.graph: x is y stored in panels, [n / width][k...][n % width] where n is dimension `columns` of y and k... the others in
+    the order of the loops that `order` names per dimension of y. Free: it only says how y is addressed.
+
+    Example: %w = "tile.map"(%p) {width = 16, columns = 1, order = [2, 1]} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
+    """
+
+    x: Operand
+    y: Result
+    width: int
+    columns: int
+    order: list
+
+    def check(self) -> None:
+        source, target = self.operation.operands[0].type, self.operation.results[0].type
+        if source.element_type != target.element_type or _count(source) != _count(target):
+            raise VerifyError(f"must keep element type and count, got {source} and {target}")
+        if list(source.shape)[-1] != self.width or len(self.order) != len(target.shape):
+            raise VerifyError(f"has panels of {self.width} and order {self.order} for {source} and {target}")
+
+
 class WeightOp(TileOp, name="weight"):
     """A constant that lives outside the IR, in storage type; `key` is its name in the WeightStore."""
 

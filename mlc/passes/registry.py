@@ -33,6 +33,7 @@ PASSES: dict[str, str] = {
     "lower-graph-to-tile": "mlc.passes.lower_graph_to_tile:LowerGraphToTile",
     "connect": "mlc.passes.tile.connect:Connect",
     "choose-tiles": "mlc.passes.tile.choose_tiles:ChooseTiles",
+    "pack-weights": "mlc.passes.tile.pack_weights:PackWeights",
     "lower-tile-to-task": "mlc.passes.lower_tile_to_task:LowerTileToTask",
     "plan-memory": "mlc.passes.task.plan_memory:PlanMemory",
     "lower-task-to-scf": "mlc.passes.lower_task_to_scf:LowerTaskToScf",
@@ -40,7 +41,7 @@ PASSES: dict[str, str] = {
 
 PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,simplify,recognise,fold-scales,choose-layout,dce,cse",
-    "tile-pipeline": "connect,choose-tiles,dce",
+    "tile-pipeline": "connect,choose-tiles,pack-weights,choose-tiles,dce",
     "task-pipeline": "lower-tile-to-task,plan-memory",
     "cpu-kernel-pipeline": "lower-task-to-scf",
 }

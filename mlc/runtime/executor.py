@@ -30,11 +30,13 @@ class Group:
     """One input or output as ONNX declares it: a tensor, or a sequence or optional whose tensors the plan lists one by one.
 
     items: indices into the plan's inputs or outputs. An optional has none or one.
+    An output whose size along `axis` depends on data is `bounded`: items are a tensor of the largest size and its actual size.
     """
 
     name: str
     kind: str
     items: tuple[int, ...]
+    axis: int = 0
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,9 @@ def _show(group: Group, specs: list[TensorSpec]) -> str:
 def _pack(group: Group, tensors: Sequence[np.ndarray]) -> Any:
     if group.kind == "sequence":
         return [tensors[i] for i in group.items]
+    if group.kind == "bounded":
+        whole, size = (tensors[i] for i in group.items)
+        return np.ascontiguousarray(whole[(slice(None),) * group.axis + (slice(int(size)),)])
     return tensors[group.items[0]] if group.items else None
 
 
@@ -217,6 +222,9 @@ def _groups(entries: Any, specs: list[TensorSpec]) -> list[Group]:
         match entry:
             case {"name": str(name), "kind": "tensor" | "sequence" | "optional" as kind, "items": [*items]} if index.keys() >= set(items):
                 groups.append(Group(name, kind, tuple(index[i] for i in items)))
+            case {"name": str(name), "kind": "bounded" as kind, "items": [str(whole), str(size)] as items, "axis": int(axis)} if (
+                    whole in index and size in index and 0 <= axis < len(specs[index[whole]].shape) and specs[index[size]].shape == ()):
+                groups.append(Group(name, kind, (index[whole], index[size]), axis))
             case _:
                 raise ArtifactError(f"plan.json: bad signature entry {str(entry)[:200]}")
         if (kind == "tensor" and len(items) != 1) or (kind == "optional" and len(items) > 1):

@@ -7,15 +7,21 @@ from mlc.ir.mlir import arith, func, ir, llvm, scf
 from mlc.passes.tile.model import element_bytes, volume
 
 ENTRY = "mlc_main"
+CHUNKS = 8  # chunks of blocks per thread: fine enough to balance, coarse enough that taking one costs nothing
 
-# Sense-reversing barrier on sync[0] (arrivals) and sync[8] (generation); yields the processor when others are late.
+# Sense-reversing barrier on sync[0] (arrivals) and sync[8] (generation); yields the processor when others are late. The last to arrive
+# also rewinds sync[4], the next block of the launch, from which threads take blocks as they become free.
 BARRIER = """
 declare i32 @sched_yield()
 declare void @llvm.x86.sse2.pause()
 define internal void @mlc_barrier(ptr %sync, i64 %threads) noinline {
 entry:
+  %next_block_at = getelementptr i64, ptr %sync, i64 4
   %alone = icmp ule i64 %threads, 1
-  br i1 %alone, label %done, label %arrive
+  br i1 %alone, label %rewind, label %arrive
+rewind:
+  store atomic i64 0, ptr %next_block_at monotonic, align 8
+  br label %done
 arrive:
   %generation_at = getelementptr i64, ptr %sync, i64 8
   %generation = load atomic i64, ptr %generation_at acquire, align 8
@@ -25,6 +31,7 @@ arrive:
   br i1 %is_last, label %release, label %spin
 release:
   store atomic i64 0, ptr %sync monotonic, align 8
+  store atomic i64 0, ptr %next_block_at monotonic, align 8
   %next = add i64 %generation, 1
   store atomic i64 %next, ptr %generation_at release, align 8
   br label %done
@@ -150,12 +157,25 @@ class EntryBuilder:
                 self._call(name, [*buffers, self._const(0), self._const(1)])
                 scf.YieldOp([])
         else:
-            total = self._const(blocks)
-            first = arith.DivUIOp(arith.MulIOp(self.thread, total).result, self.threads).result
-            after = arith.AddIOp(self.thread, self._const(1)).result
-            last = arith.DivUIOp(arith.MulIOp(after, total).result, self.threads).result
-            self._call(name, [*buffers, first, last])
+            self._share(name, buffers, blocks)
         self._barrier()
+
+    def _share(self, name: str, buffers: Sequence[ir.Value], blocks: int) -> None:
+        """Threads take chunks of blocks until none is left: a late or slower thread holds nobody up for longer than one chunk."""
+        total, one = self._const(blocks), self._const(1)
+        per = arith.DivUIOp(total, arith.MulIOp(self.threads, self._const(CHUNKS)).result).result
+        chunk = arith.MaxUIOp(per, one).result
+        counter = self._offset(self.sync, self._const(32))
+        loop = scf.WhileOp([self.i64], [])
+        before, after = loop.before.blocks.append(), loop.after.blocks.append(self.i64)
+        with ir.InsertionPoint(before):
+            first = llvm.AtomicRMWOp(llvm.AtomicBinOp.add, counter, chunk, llvm.AtomicOrdering.monotonic).res
+            scf.ConditionOp(arith.CmpIOp(arith.CmpIPredicate.ult, first, total).result, [first])
+        with ir.InsertionPoint(after):
+            first = after.arguments[0]
+            last = arith.MinUIOp(arith.AddIOp(first, chunk).result, total).result
+            self._call(name, [*buffers, first, last])
+            scf.YieldOp([])
 
     def _task_copy(self, op: ir.Operation) -> None:
         source, target = (self.env[v] for v in op.operands)

@@ -17,4 +17,4 @@ def job(request: Request, report: Report) -> Answer:
     built = build_of(request, report)
     report("write", 0, 0)
     built.artifact.save(output)
-    return {**summary(built.artifact), "hit": built.hit, "uncached": built.uncached, "file_bytes": output.stat().st_size}
+    return {**summary(built.artifact), "hit": built.hit, "file_bytes": output.stat().st_size}

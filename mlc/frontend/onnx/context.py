@@ -13,7 +13,7 @@ from mlc.frontend.onnx.attributes import python_value
 from mlc.frontend.onnx.nodes import describe, local_name, plain_domain
 from mlc.frontend.onnx.scope import Scope
 from mlc.frontend.onnx.tensors import dtype_of
-from mlc.frontend.onnx.values import SequenceValue, Tensor, Unusable, Value, show
+from mlc.frontend.onnx.values import BoundedValue, SequenceValue, Tensor, Unusable, Value, show
 from mlc.ir.mlir import ir as mlir  # the name ir is a method here
 
 if TYPE_CHECKING:
@@ -75,6 +75,9 @@ class NodeContext:
             raise AlreadyReportedError
         if value is None or isinstance(value, Tensor):
             return value
+        if isinstance(value, BoundedValue):
+            raise ShapeError(f"input {self.input_name(i)} is a {show(value)}", node=self.label,
+                             hint="such a tensor can only be an output of the model; make what decides its size known at compile time (values=)")
         raise ModelError(f"input {self.input_name(i)} is a {show(value)}, expected a tensor", node=self.label)
 
     def tensor(self, i: int) -> Tensor:

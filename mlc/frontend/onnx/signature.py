@@ -10,7 +10,7 @@ from onnx import GraphProto, TypeProto, ValueInfoProto
 from mlc.dtypes import BY_NUMPY, DType
 from mlc.errors import InputError, ModelError, ShapeError, UnsupportedError
 from mlc.frontend.onnx.tensors import checked_shape, dtype_of
-from mlc.frontend.onnx.values import OptionalValue, SequenceValue, Tensor, Value, tensors_in
+from mlc.frontend.onnx.values import BoundedValue, OptionalValue, SequenceValue, Tensor, Value, tensors_in
 
 # For a tensor: its dimensions. For a sequence: the dimensions of each item, or their number when the type says their shape.
 # For an optional: as for what it holds, or None when it is empty. Under the name of a symbolic dimension: its size.
@@ -30,14 +30,18 @@ class Argument:
 
 @dataclass(frozen=True)
 class Port:
-    """One input or output of the model. kind: tensor, sequence or optional; items: the tensors that make it up."""
+    """One input or output of the model. kind: tensor, sequence, optional or bounded; items: the tensors that make it up.
+
+    bounded: an output whose size along `axis` depends on data. Its items are a tensor of the largest size and an i64 scalar, the actual one.
+    """
 
     name: str
     kind: str
     items: tuple[str, ...]
+    axis: int | None = None
 
     def as_plan(self) -> dict[str, object]:
-        return {"name": self.name, "kind": self.kind, "items": list(self.items)}
+        return {"name": self.name, "kind": self.kind, "items": list(self.items)} | ({} if self.axis is None else {"axis": self.axis})
 
 
 @dataclass
@@ -80,6 +84,9 @@ def output_port(name: str, value: Value) -> tuple[Port, list[tuple[str, Tensor]]
     tensors = tensors_in(value)
     if isinstance(value, Tensor):
         return Port(name, "tensor", (name,)), [(name, value)]
+    if isinstance(value, BoundedValue):
+        count = f"{name}.count"
+        return Port(name, "bounded", (name, count), value.axis), [(name, value.tensor), (count, value.count)]
     inner = value.item if isinstance(value, OptionalValue) else value
     if isinstance(inner, SequenceValue):
         names = tuple(f"{name}.{i}" for i in range(len(tensors)))

@@ -97,13 +97,22 @@ class OptionalValue:
 
 
 @dataclass(frozen=True)
+class BoundedValue:
+    """A tensor whose size along `axis` depends on data: `tensor` has the largest size there, the first `count` (i64 scalar) slices are the value."""
+
+    tensor: Tensor
+    axis: int
+    count: Tensor
+
+
+@dataclass(frozen=True)
 class Unusable:
     """A name without a value: an unsupported node should have made it (reason: None, already reported), or it cannot be held (reason)."""
 
     reason: str | None = None
 
 
-Value = Tensor | SequenceValue | OptionalValue | Unusable
+Value = Tensor | SequenceValue | OptionalValue | BoundedValue | Unusable
 
 
 def tensors_in(value: Value | None) -> list[Tensor]:
@@ -115,6 +124,8 @@ def tensors_in(value: Value | None) -> list[Tensor]:
             return [t for item in value.items for t in tensors_in(item)]
         case OptionalValue():
             return tensors_in(value.item)
+        case BoundedValue():
+            return [value.tensor, value.count]
     return []
 
 
@@ -127,6 +138,8 @@ def rebuilt(value: Value | None, tensors: list[Tensor]) -> Value | None:
             return SequenceValue(tuple(_present(rebuilt(item, tensors)) for item in value.items), value.dtype)
         case OptionalValue():
             return OptionalValue(rebuilt(value.item, tensors))
+        case BoundedValue():
+            return BoundedValue(tensors.pop(0), value.axis, tensors.pop(0))
     return value
 
 
@@ -139,6 +152,8 @@ def structure(value: Value | None) -> object:
             return ["sequence", *(structure(item) for item in value.items)]
         case OptionalValue():
             return ["optional", structure(value.item)]
+        case BoundedValue():
+            return ["bounded", value.axis, structure(value.tensor)]
     return None
 
 
@@ -151,6 +166,8 @@ def show(value: Value | None) -> str:
             return f"sequence of {len(value.items)} [{', '.join(map(show, value.items[:4]))}{', ...' if len(value.items) > 4 else ''}]"
         case OptionalValue():
             return "empty optional" if value.item is None else f"optional {show(value.item)}"
+        case BoundedValue():
+            return f"{show(value.tensor)} whose size in dimension {value.axis} depends on data"
     return "nothing"
 
 

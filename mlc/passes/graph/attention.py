@@ -5,14 +5,20 @@ reshape that only adds dimensions of 1 (windows); the guard against rows that ar
 """
 
 from dataclasses import dataclass
-from math import inf, isfinite, prod
+from math import inf, prod
 
-from mlc.dialects.graph import AttentionOp, CastOp, ElementwiseOp, MatmulOp, SoftmaxOp, TensorType, elementwise
+import numpy as np
+
+from mlc.dialects.graph import AttentionOp, CastOp, ElementwiseOp, MatmulOp, SoftmaxOp, constant, elementwise
 from mlc.dialects.graph import attention as build
+from mlc.dialects.graph._base import create
 from mlc.dialects.graph.elementwise import cast
 from mlc.dialects.graph.movement import BroadcastOp, ConcatOp, ReshapeOp, SliceOp, TransposeOp, reshape, transpose
 from mlc.ir.mlir import ir
-from mlc.passes.graph.algebra import scaled, widened
+from mlc.passes.graph.algebra import scaled
+from mlc.passes.graph.movements import build as rebuild
+from mlc.passes.graph.movements import chain
+from mlc.passes.graph.permute import attributes
 from mlc.passes.graph.rewrite import Known, Rule, defining, operand, operands, producer, rank, result, shape, splat, type_of
 
 _THROUGH = (ElementwiseOp, CastOp, ReshapeOp, TransposeOp, BroadcastOp, SliceOp, ConcatOp)  # what an -inf of a mask may come through
@@ -125,20 +131,9 @@ def _split(op: ir.Operation, value: ir.Value) -> tuple[str, ir.Value, ir.Value] 
         if c is None or not c < -1e3 or a.type != value.type or not _reaches_matmul(a):
             return None
         # Scores vanish beside `low`, so adding it hides as replacing does.
-        zero = elementwise("sub", low, low) if isfinite(c) else None
-        if zero is None:
-            from_low = type_of(low)
-            zero = _constant(0.0, from_low)
+        zero = constant(np.zeros(shape(low), type_of(low).dtype.numpy))
         return "add", a, elementwise("where", condition, zero, low)
     return None
-
-
-def _constant(value: float, like: TensorType) -> ir.Value:
-    import numpy as np
-
-    from mlc.dialects.graph import constant
-
-    return constant(np.full(like.shape, value, like.dtype.numpy))
 
 
 def _reaches_matmul(value: ir.Value) -> bool:
@@ -159,9 +154,17 @@ def _reaches_matmul(value: ir.Value) -> bool:
     return False
 
 
+def _scaled_view(value: ir.Value) -> tuple[float, ir.Value]:
+    """`scaled`, also of what reshapes and transposes show."""
+    c, x = scaled(value)
+    source, steps = chain(x)
+    inner, source = scaled(source)
+    return (c, x) if inner == 1.0 else (c * inner, rebuild(source, steps))
+
+
 def _ungrouped(value: ir.Value) -> tuple[float, ir.Value, int]:
     """(c, x, r) of keys or values [B, G*r, T, D]: c * x, each of whose heads [B, G, T, D] stands r times."""
-    c, x = scaled(value)
+    c, x = _scaled_view(value)
     outer = producer(x, ReshapeOp)
     if outer is None or rank(x) != 4:
         return c, x, 1
@@ -174,6 +177,15 @@ def _ungrouped(value: ir.Value) -> tuple[float, ir.Value, int]:
     if shape(inner) != (batch, groups, 1, length, width) or shape(x) != (batch, groups * repeats, length, width):
         return c, x, 1
     return c * k, reshape(inner, shape=[batch, groups, length, width]), repeats
+
+
+def shared_heads(op: AttentionOp) -> ir.Value | None:
+    """Keys and values that were repeated for the heads of a group: the op reads them so by itself."""
+    q, k, v, *mask = operands(op)
+    (ck, keys, repeats), (cv, values, value_repeats) = _ungrouped(k), _ungrouped(v)
+    if repeats == 1 or repeats != value_repeats or ck != 1.0 or cv != 1.0:
+        return None
+    return create(AttentionOp, [q, keys, values, *mask], **attributes(op))[0]
 
 
 def _hides_unseen(value: ir.Value, known: Known, depth: int = 8) -> bool:
@@ -221,7 +233,7 @@ def _build(op: MatmulOp, scores: _Scores, max_width: int) -> ir.Value | None:
         return None
     k = k if inner.transpose_b else _swapped(k)
     v = _swapped(v) if op.transpose_b else v
-    cq, q = scaled(q)
+    cq, q = _scaled_view(q)
     (ck, k, repeats), (cv, values, value_repeats) = _ungrouped(k), _ungrouped(v)
     if cv != 1.0 or value_repeats != repeats or shape(values) != shape(v)[:-3] + shape(values)[-3:]:
         if repeats > 1 or value_repeats > 1:
@@ -255,5 +267,3 @@ def _swapped(x: ir.Value) -> ir.Value:
     order = rank(x)
     return transpose(x, perm=[*range(order - 2), order - 1, order - 2])
 
-
-__all__ = ["AttentionOp", "attention"]

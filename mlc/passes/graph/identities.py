@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mlc.dialects.graph import CastOp, ElementwiseOp, cast, constant, elementwise
+from mlc.dialects.graph import CastOp, ElementwiseOp, constant, elementwise
+from mlc.dialects.graph._base import create
 from mlc.dialects.graph.elementwise import broadcast as broadcast_shapes
 from mlc.dialects.graph.movement import (
     BroadcastOp,
@@ -24,6 +25,7 @@ from mlc.dialects.graph.movement import (
 from mlc.dialects.graph.reduce import ReduceOp
 from mlc.dtypes import BY_NAME, DType
 from mlc.ir.mlir import ir
+from mlc.passes.graph.permute import attributes
 from mlc.passes.graph.rewrite import Rule, array, operand, operands, producer, result, shape, splat, type_of
 
 # fn -> the neutral element of its second operand; and of its first, where it commutes.
@@ -109,7 +111,7 @@ def drop_broadcast(op: ElementwiseOp) -> ir.Value | None:
             continue
         changed = [*values[:i], operand(inner), *values[i + 1:]]
         if broadcast_shapes([shape(v) for v in changed]) == shape(result(op)):
-            return elementwise(op.fn, *changed)
+            return elementwise(op.fn, *changed, params=op.params)
     return None
 
 
@@ -136,7 +138,7 @@ def cast_chain(op: CastOp) -> ir.Value | None:
     source = operand(inner)
     if not lossless(type_of(source).dtype, type_of(x).dtype):
         return None
-    return source if type_of(source).dtype == to else cast(source, to)
+    return source if type_of(source).dtype == to else create(CastOp, [source], **attributes(op))[0]
 
 
 def no_broadcast(op: BroadcastOp) -> ir.Value | None:

@@ -6,7 +6,7 @@ Operand dimension d is source dimension perm[d]. The built op gives a source-ord
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlc.dialects.graph import CastOp, ElementwiseOp, TensorType
+from mlc.dialects.graph import CastOp, ElementwiseOp
 from mlc.dialects.graph._base import create
 from mlc.dialects.graph.movement import BroadcastOp, ConcatOp, PadOp, SliceOp, reshape, transpose
 from mlc.dialects.graph.normalize import LayerNormOp, RmsNormOp
@@ -104,8 +104,6 @@ def permuted(op: Any, perm: Perm, sources: Sequence[ir.Value | None]) -> ir.Valu
     assert rewritten is not None
     changed, back = rewritten
     values = [reorder(v, perm) if s is None else s for v, s in zip(operands(op), sources, strict=True)]
-    if op.operation.name == CastOp.OPERATION_NAME:
-        changed = {"to": TensorType.of(result(op)).mlir().element_type}
     return transpose(create(type(op), values, **changed)[0], perm=list(back))
 
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mlc.dialects.graph import CastOp, ElementwiseOp, MatmulOp
+from mlc.dialects.graph import AttentionOp, CastOp, ElementwiseOp, MatmulOp
 from mlc.ir.mlir import ir
 from mlc.passes.cleanup import drop_dead
 from mlc.passes.graph import activations, norms
-from mlc.passes.graph.attention import attention
+from mlc.passes.graph.attention import attention, shared_heads
 from mlc.passes.graph.rewrite import Known, Rule, blocks, is_dead, run_rules
 from mlc.passes.registry import Pass, PassContext
 
@@ -42,4 +42,4 @@ class Recognise(Pass):
             return {ElementwiseOp.OPERATION_NAME: [norms.norm, norms.written_softmax], CastOp.OPERATION_NAME: [norms.narrow]}
 
         run_rules(module, rules)
-        run_rules(module, lambda known: {MatmulOp.OPERATION_NAME: [attention(known, self.max_width)]})
+        run_rules(module, lambda known: {MatmulOp.OPERATION_NAME: [attention(known, self.max_width)], AttentionOp.OPERATION_NAME: [shared_heads]})

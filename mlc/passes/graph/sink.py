@@ -22,7 +22,7 @@ _TRANSPOSE, _MATMUL, _REDUCE = TransposeOp.OPERATION_NAME, MatmulOp.OPERATION_NA
 
 @dataclass
 class Wanted:
-    """In which orders users further down would take a value: any, such that a matmul swaps it back, or those of a partner of theirs."""
+    """In which orders users further down would take a value: any, such that a matmul swaps it back, or as a second operand comes."""
 
     any: bool = False
     swapped: bool = False
@@ -38,6 +38,7 @@ class Wanted:
 def wanted(block: ir.Block) -> dict[ir.Value, Wanted]:
     """The wishes of a block's ops for their operands, from the last op to the first."""
     found: dict[ir.Value, Wanted] = {}
+    orders = _orders(block)
     for view in reversed(list(block.operations)):
         operation = view.operation
         name = operation.name
@@ -49,13 +50,27 @@ def wanted(block: ir.Block) -> dict[ir.Value, Wanted]:
             wish = Wanted()
             if rank(operation.results[0]) == main_rank(operation.opview):
                 wish.add(found.get(operation.results[0], wish))
-            sources = [defining(v) for v in operation.operands]
-            wish.perms |= {tuple(s.opview.perm) for s in sources if s is not None and s.name == _TRANSPOSE}
+            reached = [orders.get(v, frozenset()) for v in set(operation.operands)]
+            wish.perms |= {p for i, perms in enumerate(reached) for p in perms if any(p in other for other in reached[:i])}
         else:
             continue
         for value in operation.operands:
             if rank(value) > 1:
                 found.setdefault(value, Wanted()).add(wish)
+    return found
+
+
+def _orders(block: ir.Block) -> dict[ir.Value, frozenset[Perm]]:
+    """The transposes that could move down to each value: two operands that could lose the same one lose it together."""
+    found: dict[ir.Value, frozenset[Perm]] = {}
+    for view in block.operations:
+        operation = view.operation
+        if operation.name == _TRANSPOSE:
+            found[operation.results[0]] = frozenset([tuple(operation.opview.perm)])
+        elif is_permutable(operation.name) and rank(operation.results[0]) == main_rank(operation.opview):
+            perms = frozenset().union(*(found.get(v, frozenset()) for v in operation.operands))
+            if perms:
+                found[operation.results[0]] = perms
     return found
 
 
@@ -96,7 +111,7 @@ class _Sink:
         after = sum(size(v) for v in rest if not self.known(v) and not is_vector(v)) + (0 if helps else size(result(op)))
         # A transpose that others use too does not go away by this alone.
         before = sum(size(v) / len(users(v)) for v in {operands(op)[i] for i in moved}) + (size(result(op)) if helps else 0)
-        return after < before
+        return after < before or (after == before and len(moved) > 1)  # fewer ops, then
 
 
 def sink_transposes(module: ir.Module) -> int:

@@ -43,6 +43,11 @@ class KernelEmitter:
         body = op.operation.regions[0].blocks.append(*types)
         self.memory: dict[ir.Value, ir.Value] = dict(zip(block.arguments, body.arguments))
         self.outputs = {v: body.arguments[len(block.arguments) + i] for i, v in enumerate(outs)}
+        self.panels: dict[ir.Value, int] = {}  # logical tensors that are stored in panels: width
+        for view in block.operations:
+            if view.operation.name == "tile.map":
+                self.memory[view.operation.results[0]] = self.memory[view.operation.operands[0]]
+                self.panels[view.operation.results[0]] = view.py("width")
         with ir.InsertionPoint(body):
             blocks = dict(zip(dims, list(body.arguments)[len(types) - len(dims):]))
             self.offsets = [self._offset(i, blocks.get(i)) for i in range(len(self.tile))]
@@ -211,12 +216,19 @@ class KernelEmitter:
         count = n + k + len(self.tile)
         coordinates = [self._coordinate(Linear.variable(i, count), at.offsets[i], n + k) for i in range(n)]
         coordinates += [Linear.variable(n + j, count) for j in range(k)]
-        places = [self._localise(r.value, [e.compose(coordinates, count) for e in r.indices], count) for r in node.reads]
+        places = []
+        for r in node.reads:
+            place = [e.compose(coordinates, count) for e in r.indices]
+            if r.value in self.panels:  # its column, then the reduction indices
+                places.append([coordinates[n - 1], *coordinates[n:]])
+            else:
+                places.append(self._localise(r.value, place, count))
         own = self._place(node, at, target[1], n + k)
         keep = [*range(n + k), *[n + k + i for i, o in enumerate(self.offsets) if o is not None]]
         maps = [ir.AffineMapAttr.get(from_linear([Linear(tuple(e.coefficients[i] for i in keep), e.const) for e in p], len(keep))) for p in (*places, own)]
         task.MmaOp.build([*[self._buffer(r.value) for r in node.reads], target[0], *[o for o in self.offsets if o is not None]], [],
-                         {"atom": "fma", "extents": [*at.extents, *node.over], "reductions": k, "maps": maps})
+                         {"atom": "fma", "extents": [*at.extents, *node.over], "reductions": k, "maps": maps,
+                          "panels": [self.panels.get(r.value, 0) for r in node.reads]})
         return True
 
 

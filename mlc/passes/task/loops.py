@@ -169,8 +169,16 @@ class Loops:
             ir.Operation.create("memref.store", operands=[value, buffer, at])
 
     def _gather(self, op: ir.Operation, lanes: _Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
-        """A data-dependent element: indices are values, perhaps vectors."""
-        buffer, indices = op.operands[0], [self._value(v, lanes, env) for v in list(op.operands)[1:]]
+        """A data-dependent element: indices are values, perhaps vectors; consecutive ones (only the last follows the lanes) are one load."""
+        buffer, places = op.operands[0], list(op.operands)[1:]
+        if lanes.count > 1 and places and (offset := _offset_from(places[-1], lanes.index)) is not None:
+            rest = [self._value(v, lanes, env) for v in places[:-1]]
+            if not any(isinstance(v.type, ir.VectorType) for v in rest):
+                total = arith.AddIOp(env[lanes.index], index_constant(offset)).result  # type: ignore[index]
+                for v, s in zip(rest, row_major(buffer.type.shape)):
+                    total = arith.AddIOp(total, arith.MulIOp(v, index_constant(s)).result).result
+                return load_lanes(self.memory.flat[buffer], total, 1, lanes.count)
+        indices = [self._value(v, lanes, env) for v in places]
         wide = any(isinstance(v.type, ir.VectorType) for v in indices)
         total = index_constant(0)
         total = splat(total, lanes.count) if wide else total
@@ -245,6 +253,23 @@ class Loops:
             kind = ir.Attribute.parse(f"#vector.kind<{_KINDS[name]}>")
             results.append(_combine(name, init, vector.ReductionOp(init.type, kind, parts[0]).result))
         return nest(0, dict(env), n, 1, results) if whole < n else results
+
+
+def _offset_from(value: ir.Value, index: ir.Value | None) -> int | None:
+    """c where the value is plainly index + c (through casts), else None."""
+    offset = 0
+    while index is not None:
+        if value == index:
+            return offset
+        owner = value.owner
+        if isinstance(owner, ir.Block):
+            return None
+        if owner.name == "arith.addi" and not isinstance(right := owner.operands[1].owner, ir.Block) and right.name == "arith.constant":
+            offset += right.attributes["value"].value
+        elif owner.name != "arith.index_cast":
+            return None
+        value = owner.operands[0]
+    return None
 
 
 def _combine(name: str, a: ir.Value, b: ir.Value) -> ir.Value:

@@ -6,10 +6,11 @@ back inside, which computes some elements twice and needs no masks.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import arith, ir, memref, vector
-from mlc.layout.linear import row_major
+from mlc.layout.linear import flatten, row_major
 from mlc.passes.task.flat import Access, Memory, index_constant, linear_index, load_scalar, splat, vector_type
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import volume
@@ -30,6 +31,7 @@ class _Operand:
     buffer: ir.Value
     base: ir.Value
     strides: tuple[int, ...]
+    panel: int = 0  # width of the panels it is stored in; its column stride then means nothing
 
 
 class MatrixProduct:
@@ -41,7 +43,9 @@ class MatrixProduct:
         self.extents: list[int] = view.py("extents")
         self.reductions: int = view.py("reductions")
         a, b, c, *offsets = list(op.operands)
-        self.operands = [self._operand(buffer, map_, offsets, memory, env) for buffer, map_ in zip((a, b, c), op.attributes["maps"])]
+        panels = [*view.py("panels"), 0]
+        self.operands = [self._operand(buffer, map_, offsets, memory, env, panel)
+                         for buffer, map_, panel in zip((a, b, c), op.attributes["maps"], panels)]
         self.element = c.type.element_type
         self.parallel = list(range(len(self.extents) - self.reductions))
         self.folded = list(range(len(self.extents) - self.reductions, len(self.extents)))
@@ -49,16 +53,23 @@ class MatrixProduct:
         self._join(self.parallel, self.operands)
         self.parallel = [d for d in self.parallel if self.extents[d] > 1]
 
-    def _operand(self, buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], memory: Memory, env: dict[ir.Value, ir.Value]) -> _Operand:
-        from mlc.ir.affine import map_to_linear
-        from mlc.layout.linear import flatten
-
+    def _operand(self, buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], memory: Memory, env: dict[ir.Value, ir.Value],
+                 panel: int) -> _Operand:
         linear = map_to_linear(map_.value)  # type: ignore[attr-defined]
         n = len(self.extents)
         assert linear is not None
-        total = flatten(linear, buffer.type.shape, n + len(offsets))
+        if panel:
+            # Element [column][k...] of panels: blocks start on a panel, so the offset of column o is o * (all of k).
+            folded = self.extents[n - self.reductions:]
+            shape = [*folded, panel]
+            column, *inner = linear
+            total = column * volume(folded)
+            for e, s in zip(inner, row_major(shape), strict=False):
+                total = total + e * s
+        else:
+            total = flatten(linear, buffer.type.shape, n + len(offsets))
         strides = {v: c for v, c in zip(offsets, total.coefficients[n:]) if c}
-        return _Operand(memory.flat[buffer], linear_index(Access(buffer, total.const, strides), env), total.coefficients[:n])
+        return _Operand(memory.flat[buffer], linear_index(Access(buffer, total.const, strides), env), total.coefficients[:n], panel)
 
     def _join(self, dims: list[int], operands: Sequence[_Operand]) -> None:
         """Joins neighbouring loops that all operands walk contiguously."""
@@ -83,6 +94,8 @@ class MatrixProduct:
             return False
         rows, columns = (a, b) if a.strides[column] == 0 else (b, a)
         row_dims = [d for d in self.parallel if d != column and rows.strides[d] and not columns.strides[d]]
+        if not columns.panel and columns.strides[column] != 1 and volume([self.extents[d] for d in row_dims]) < 4:
+            return False  # packing would cost more than it saves: dot products along the reduction
         batch = [d for d in self.parallel if d != column and d not in row_dims]
         row = max(row_dims, key=lambda d: self.extents[d], default=None)
         others = [d for d in row_dims if d != row]
@@ -110,34 +123,43 @@ class MatrixProduct:
         if stride == 0:
             return operand
         step = i if stride == 1 else arith.MulIOp(i, index_constant(stride)).result
-        return _Operand(operand.buffer, arith.AddIOp(operand.base, step).result, operand.strides)
+        return replace(operand, base=arith.AddIOp(operand.base, step).result)
 
     # -- register tiles ---------------------------------------------------------------------------------------------
     def _panels(self, rows: _Operand, columns: _Operand, out: _Operand, row: int | None, others: Sequence[int], column: int, lanes: int) -> None:
         m = self.extents[row] if row is not None else 1
         n = self.extents[column]
-        vectors, height = self._shape(m, n, lanes)
+        vectors, height = self._shape(m, columns.panel or n, lanes)
         width = vectors * lanes
-        if columns.strides[column] != 1:
-            columns = self._pack(columns, column, width)
-        panel_stride = width * volume([self.extents[d] for d in self.folded])
-        packed = columns.strides[column] == -1
+        if not columns.panel and columns.strides[column] != 1:
+            columns = self._pack(columns, column)
+        depth = volume([self.extents[d] for d in self.folded])
 
-        def panel(j: ir.Value, start: ir.Value) -> list[ir.Value]:
-            if packed:
-                at = arith.AddIOp(columns.base, arith.MulIOp(j, index_constant(panel_stride)).result).result
-                source = _Operand(columns.buffer, at, columns.strides)
-            else:
-                source = self._advance(columns, column, start)
+        def tile(start: ir.Value, source: ir.Value) -> list[ir.Value]:
+            """Register tiles of the columns from `start`, whose factor begins at element `source`."""
             target = self._advance(out, column, start)
-            self._batch(others, rows, source, target, lambda r, k, o: self._rows(r, k, o, row, m, height, vectors, lanes))
+            self._batch(others, rows, replace(columns, base=source), target, lambda r, k, o: self._rows(r, k, o, row, m, height, vectors, lanes))
             return []
 
-        whole = n // width
-        if whole:
-            loop(whole, 0, 1, [], lambda j: panel(j, arith.MulIOp(j, index_constant(width)).result))
-        if n % width:
-            panel(index_constant(whole), index_constant(n - width))
+        def panelled(panel: int, first: ir.Value) -> list[ir.Value]:
+            """The tiles of one panel; the last one overlaps if the width does not divide."""
+            base = arith.AddIOp(columns.base, arith.MulIOp(first, index_constant(depth)).result).result
+            inside = panel // width * width
+            loop(inside, 0, width, [], lambda i: tile(arith.AddIOp(first, i).result, arith.AddIOp(base, i).result))
+            if inside < panel:
+                i = index_constant(panel - width)
+                tile(arith.AddIOp(first, i).result, arith.AddIOp(base, i).result)
+            return []
+
+        panel = columns.panel
+        whole = n // (panel or width) * (panel or width)
+        if panel:
+            loop(whole, 0, panel, [], lambda first: panelled(panel, first))
+            return
+        loop(whole, 0, width, [], lambda start: tile(start, self._advance(columns, column, start).base))
+        if whole < n:
+            start = index_constant(n - width)
+            tile(start, self._advance(columns, column, start).base)
 
     def _shape(self, m: int, n: int, lanes: int) -> tuple[int, int]:
         """(vectors, rows) of a register tile: as square as the accumulators allow, rows split evenly."""
@@ -204,42 +226,30 @@ class MatrixProduct:
         return value if value.type == type_ else arith.ExtFOp(type_, value).result
 
     # -- packing ----------------------------------------------------------------------------------------------------
-    def _pack(self, columns: _Operand, column: int, width: int) -> _Operand:
-        """Copies the column factor to [panel][reduction...][width]; the ragged last panel repeats earlier columns."""
+    def _pack(self, columns: _Operand, column: int) -> _Operand:
+        """Copies the column factor to rows of n contiguous columns, [reduction...][n]."""
         n, folded = self.extents[column], [self.extents[d] for d in self.folded]
-        panels = -(-n // width)
-        buffer = self.scratch(ir.MemRefType.get([panels * volume(folded) * width], columns.buffer.type.element_type))
-        inner = row_major([*folded, width])
+        buffer = self.scratch(ir.MemRefType.get([volume(folded) * n], columns.buffer.type.element_type))
+        inner = row_major([*folded, n])
 
-        def copy(j: ir.Value, start: ir.Value) -> list[ir.Value]:
-            source = self._advance(columns, column, start)
-            target = arith.MulIOp(j, index_constant(volume(folded) * width)).result
+        def column_of(j: ir.Value) -> list[ir.Value]:
+            return nest(0, self._advance(columns, column, j), j)
 
-            def column_of(w: ir.Value) -> list[ir.Value]:
-                nest(0, self._advance(source, column, w), arith.AddIOp(target, w).result)
+        def nest(level: int, at: _Operand, to: ir.Value) -> list[ir.Value]:
+            if level == len(folded):
+                memref.StoreOp(load_scalar(at.buffer, at.base), buffer, [to])
                 return []
+            d = self.folded[level]
 
-            def nest(level: int, at: _Operand, to: ir.Value) -> list[ir.Value]:
-                if level == len(folded):
-                    memref.StoreOp(load_scalar(at.buffer, at.base), buffer, [to])
-                    return []
-                d = self.folded[level]
+            def inside(k: ir.Value) -> list[ir.Value]:
+                moved = arith.AddIOp(to, arith.MulIOp(k, index_constant(inner[level])).result).result
+                return nest(level + 1, self._advance(at, d, k), moved)
 
-                def inside(k: ir.Value) -> list[ir.Value]:
-                    moved = arith.AddIOp(to, arith.MulIOp(k, index_constant(inner[level])).result).result
-                    return nest(level + 1, self._advance(at, d, k), moved)
+            return loop(folded[level], 0, 1, [], inside)
 
-                return loop(folded[level], 0, 1, [], inside)
-
-            return loop(width, 0, 1, [], column_of)
-
-        whole = n // width
-        if whole:
-            loop(whole, 0, 1, [], lambda j: copy(j, arith.MulIOp(j, index_constant(width)).result))
-        if n % width:
-            copy(index_constant(whole), index_constant(n - width))
+        loop(n, 0, 1, [], column_of)
         strides = list(columns.strides)
         for d, s in zip(self.folded, inner):
             strides[d] = s
-        strides[column] = -1  # marks the packed form: panels are addressed by number
+        strides[column] = 1
         return _Operand(buffer, index_constant(0), tuple(strides))

@@ -50,6 +50,7 @@ class _Group:
     order: int
     inputs: set["_Group"] = field(default_factory=set)
     outputs: set["_Group"] = field(default_factory=set)
+    constant: bool = False  # depends on weights alone: evaluated at compile time, so never merged with what is not
 
 
 class _Connector:
@@ -66,6 +67,9 @@ class _Connector:
                 if source is not None and source is not group:
                     group.inputs.add(source)
                     source.outputs.add(group)
+            group.constant = op.name in ("tile.weight", "arith.constant") or (
+                op.name in ("tile.graph", "tile.view") and len(group.inputs) > 0
+                and all(self.group_of.get(_owner(v)) is not None and self.group_of[_owner(v)].constant for v in op.operands))
 
     def run(self) -> None:
         for op in list(self.group_of):
@@ -77,7 +81,7 @@ class _Connector:
     def _merge_one(self, group: _Group) -> bool:
         """Merges the group with one of its producers; the one whose edge carries most first."""
         for source in sorted(group.inputs, key=lambda g: -g.order):
-            if source.nodes and len(source.nodes) + len(group.nodes) <= MAX_NODES and not self._path_around(source, group) and self._gains(source, group):
+            if source.constant == group.constant and source.nodes and len(source.nodes) + len(group.nodes) <= MAX_NODES and not self._path_around(source, group) and self._gains(source, group):
                 self._join(source, group)
                 return True
         return False

@@ -135,7 +135,8 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         if scratch > 4 * rates.scratch:
             return None
         traffic += 4 * scratch
-    waves = -(-blocks // rates.workers)
+    # Blocks beyond one per worker let threads balance the load among themselves.
+    waves = -(-blocks // rates.workers) * (1 + 0.15 * rates.workers / max(blocks, 1))
     return Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, rates.launch + waves * (rates.block + traffic / rates.traffic + work + scratch / 64))
 
 

@@ -58,7 +58,7 @@ def body_nodes(graph: ir.Operation) -> list[Node] | None:
             if node is None:
                 return None
             nodes.append(node)
-        elif op.name not in ("tensor.empty", "linalg.fill", "arith.constant", "tile.yield"):
+        elif op.name not in ("tile.map", "tensor.empty", "linalg.fill", "arith.constant", "tile.yield"):
             return None
     return nodes
 

@@ -1,0 +1,120 @@
+"""pack-weights: matrix operands that are weights are stored in panels, so that a register tile reads them as one stream (Ladder's map).
+
+`tile.map` outside the kernel permutes the storage of W[k..., n] to [n / width][k...][n % width]; being a function of weights alone it is
+evaluated at compile time. `tile.map` with `inverse` inside the kernel names the logical tensor again and says how it is addressed.
+"""
+
+from dataclasses import dataclass
+from math import gcd
+from typing import ClassVar
+
+from mlc.dialects import tile
+from mlc.dialects._build import Builder, Tensor
+from mlc.dialects._ext import operations
+from mlc.dtypes import BY_NAME
+from mlc.ir.mlir import ir
+from mlc.passes.registry import Pass, PassContext
+from mlc.passes.tile.cost import sink_nodes
+from mlc.passes.tile.model import Node, Read, body_nodes, volume
+from mlc.passes.tile.region import Region, propagate
+
+WIDTHS = (64, 32, 16)
+
+
+@dataclass(frozen=True)
+class PackWeights(Pass):
+    """Stores weights that are column operands of matrix products in panels of `tile.map` width."""
+
+    name: ClassVar[str] = "pack-weights"
+
+    def run(self, module: ir.Module, ctx: PassContext) -> None:
+        for op in operations(module.operation):
+            if op.name == "tile.graph" and "tile.sizes" in op.attributes:
+                _pack_graph(op)
+
+
+def _pack_graph(graph: ir.Operation) -> None:
+    nodes = body_nodes(graph)
+    if nodes is None or not any(n.contraction for n in nodes):
+        return
+    block = graph.regions[0].blocks[0]
+    outs = list(block.operations[len(block.operations) - 1].operation.operands)
+    sinks = sink_nodes(nodes, outs)
+    sizes = [a.value for a in graph.attributes["tile.sizes"]]
+    regions = propagate(nodes, sinks, sizes, {n: n.level == "register" for n in nodes})
+    if regions is None:
+        return
+    root = sinks[-1].shape
+    for node in nodes:
+        if node.contraction and (found := _columns(node, graph)) is not None:
+            argument, read = found
+            width = _width(node, regions[node], sizes, root)
+            if width:
+                _rewrite(graph, argument, read, node, width)
+
+
+def _columns(node: Node, graph: ir.Operation) -> tuple[int, Read] | None:
+    """The operand number and read of a weight that is indexed by the last result dimension and reduction loops only, each once."""
+    column, n = len(node.shape) - 1, len(node.shape)
+    arguments = list(graph.regions[0].blocks[0].arguments)
+    if len(node.reads) != 2 or column < 0:
+        return None
+    for i, read in enumerate(node.reads):
+        other = node.reads[1 - i]
+        variables = [e.only() for e in read.indices]
+        if (read.value in arguments and set(variables) == {column, *range(n, node.loops)} and len(variables) == node.loops - n + 1
+                and not any(e.coefficients[column] for e in other.indices)):
+            position = arguments.index(read.value)
+            uses = list(read.value.uses)
+            if len(uses) == 1 and _is_weight(graph.operands[position]):
+                return position, read
+    return None
+
+
+def _is_weight(value: ir.Value) -> bool:
+    """Whether the value depends on weights alone."""
+    owner = value.owner
+    if isinstance(owner, ir.Block):
+        return False
+    if owner.name in ("tile.weight", "arith.constant"):
+        return True
+    return owner.name in ("tile.graph", "tile.view", "tile.map") and len(owner.operands) > 0 and all(_is_weight(v) for v in owner.operands)
+
+
+def _width(node: Node, at: Region, sizes: list[int], root: tuple[int, ...]) -> int:
+    """The widest panel that every block starts on; 0 if there is none."""
+    extent, offset = at.extents[-1], at.offsets[-1]
+    variable = offset.only()
+    if not offset.is_constant and (variable is None or sizes[variable] != extent or root[variable] % extent):
+        return 0
+    if offset.is_constant and offset.const:
+        return 0
+    common = gcd(extent, node.shape[-1])
+    return next((w for w in WIDTHS if common % w == 0), 0) if volume(node.over) > 1 else 0
+
+
+def _rewrite(graph: ir.Operation, argument: int, read: Read, node: Node, width: int) -> None:
+    """Packs the weight in front of the graph and names the logical tensor inside it."""
+    weight = graph.operands[argument]
+    column, n = len(node.shape) - 1, len(node.shape)
+    order = [e.only() for e in read.indices]
+    shape = [node.shape[-1] // width, *node.over, width]
+    dtype = BY_NAME[str(weight.type.element_type)]
+
+    def element(*d: ir.AffineExpr) -> list[ir.AffineExpr]:
+        lane = ir.AffineExpr.get_add(ir.AffineExpr.get_mul(d[0], width), d[-1])
+        return [lane if v == column else d[1 + v - n] for v in order]  # type: ignore[operator]
+
+    with graph.location, ir.InsertionPoint(graph):
+        packed = Builder().compute(shape, dtype, [(Tensor(weight, dtype), element)], lambda x: x).value
+    graph.operands[argument] = packed
+    block = graph.regions[0].blocks[0]
+    old = block.arguments[argument]
+    logical = old.type
+    with graph.location, ir.InsertionPoint.at_block_begin(block):
+        inverse = tile.MapOp.build([old], [logical], {"width": width, "columns": order.index(column), "order": order}).operation
+    old.replace_all_uses_except(inverse.results[0], [inverse])
+    old.set_type(packed.type)
+
+
+__all__ = ["WIDTHS", "PackWeights"]
