@@ -13,7 +13,8 @@ import mlc
 def small_model() -> bytes:
     """softmax(relu(x @ w)), for those who have no model at hand."""
     w = np.random.default_rng(0).standard_normal((64, 10)).astype(np.float32)
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["r"]), helper.make_node("Softmax", ["r"], ["y"])]
+    steps = ("MatMul", ["x", "w"], "h"), ("Relu", ["h"], "r"), ("Softmax", ["r"], "y")
+    nodes = [helper.make_node(op, inputs, [output]) for op, inputs, output in steps]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 10])
     graph = helper.make_graph(nodes, "small", [x], [y], [numpy_helper.from_array(w, "w")])

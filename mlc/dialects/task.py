@@ -234,10 +234,15 @@ class LaunchOp(TaskOp, name="launch"):
 
 
 class CopyOp(TaskOp, name="copy"):
-    """Copies a whole buffer to another of equal type (in the plan), or a tile between memory levels (in a kernel).
+    """Copies whole buffers: operand i to operand n + i, for n sources followed by n targets of equal types; later ops see them.
 
     Example: "task.copy"(%x, %y) : (memref<64xf32>, memref<64xf32>) -> ()
     """
 
-    source: Operand
-    target: Operand
+    buffers: Operands
+
+    def check(self) -> None:
+        types = [str(v.type) for v in self.operation.operands]
+        n = len(types) // 2
+        if not n or types[:n] != types[n:]:
+            raise VerifyError(f"takes sources, then as many targets of equal types, got {types}")

@@ -75,16 +75,14 @@ class _Plan:
     def _deliver(self, values: Sequence[ir.Value], buffers: Sequence[ir.Value]) -> None:
         """Copies the values that were not made in place; simultaneous, so sources that are also targets go through a temporary."""
         pairs = [(self.memory[v], b) for v, b in zip(values, buffers, strict=True) if self.memory[v] != b]
+        if not pairs:
+            return
         targets = {b for _, b in pairs}
-        staged = []
-        for source, target in pairs:
-            if source in targets:
-                temporary = self._new_buffer(source.type)
-                task.CopyOp.build([source, temporary], [])
-                source = temporary
-            staged.append((source, target))
-        for source, target in staged:
-            task.CopyOp.build([source, target], [])
+        clash = [s for s, _ in pairs if s in targets]
+        staged = {s: self._new_buffer(s.type) for s in clash}
+        if staged:
+            task.CopyOp.build([*staged, *staged.values()], [])
+        task.CopyOp.build([*[staged.get(s, s) for s, _ in pairs], *[t for _, t in pairs]], [])
 
     def _new_buffer(self, type_: ir.Type) -> ir.Value:
         return task.BufferOp.build([], [type_], {"offset": -1}).operation.results[0]

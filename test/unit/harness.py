@@ -7,6 +7,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from mlc.backends.llvm import Machine, optimise
+from mlc.dialects._build import Builder
 from mlc.dialects._ext import verify
 from mlc.dialects.graph import TensorType
 from mlc.dtypes import BY_NUMPY
@@ -17,8 +18,8 @@ from mlc.passes.lower_graph_to_tile import LowerGraphToTile
 
 PIPELINE = (
     "builtin.module(canonicalize,cse,"
-    "one-shot-bufferize{bufferize-function-boundaries=1 allow-return-allocs-from-loops=1 function-boundary-type-conversion=identity-layout-map "
-    "buffer-alignment=64},buffer-results-to-out-params{hoist-static-allocs modify-public-functions},canonicalize,"
+    "one-shot-bufferize{bufferize-function-boundaries=1 function-boundary-type-conversion=identity-layout-map buffer-alignment=64 "
+    "allow-return-allocs-from-loops=1},buffer-results-to-out-params{hoist-static-allocs modify-public-functions},canonicalize,"
     "func.func(convert-linalg-to-loops),canonicalize,cse,expand-strided-metadata,lower-affine,convert-scf-to-cf,convert-math-to-libm,"
     "convert-math-to-llvm,arith-expand,convert-arith-to-llvm,convert-index-to-llvm,finalize-memref-to-llvm,"
     "convert-func-to-llvm{use-bare-ptr-memref-call-conv=1},convert-cf-to-llvm,reconcile-unrealized-casts,canonicalize)"
@@ -40,11 +41,26 @@ def run_graph(build: Callable[..., object], *inputs: np.ndarray) -> list[np.ndar
             func.ReturnOp(results)
         outs = [TensorType.of(r) for r in results]
         function.operation.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get([t.mlir() for t in types], [o.mlir() for o in outs]))
+        return execute(module, arrays, outs)
+
+
+def execute(module: ir.Module, arrays: Sequence[np.ndarray], outs: Sequence[TensorType],
+            weight: Callable[[str], np.ndarray] | None = None) -> list[np.ndarray]:
+    """Runs @main, the first function of `module`, which is at the graph level; `weight` gives the value of a weight by key."""
+    with module.context, ir.Location.unknown():
         broken = verify(module)
         assert not broken, broken
         LowerGraphToTile().run(module, None)  # type: ignore[arg-type]
         broken = verify(module)
         assert not broken, broken
+        block = module.body.operations[0].operation.regions[0].blocks[0]
+        for view in list(block.operations):
+            if (op := view.operation).name == "tile.weight":
+                assert weight is not None
+                with ir.InsertionPoint(op):
+                    op.results[0].replace_all_uses_with(Builder().dense(np.ascontiguousarray(weight(op.opview.key))).value)
+                op.erase()
+        loops_to_scf(block)
         _inline(block)
         _own_results(block)
         PassManager.parse(PIPELINE).run(module.operation)

@@ -178,11 +178,13 @@ class EntryBuilder:
             scf.YieldOp([])
 
     def _task_copy(self, op: ir.Operation) -> None:
-        source, target = (self.env[v] for v in op.operands)
-        size = volume(op.operands[0].type.shape) * element_bytes(op.operands[0])
+        operands = list(op.operands)
+        n = len(operands) // 2
         branch = self._on_first_thread()
         with ir.InsertionPoint(branch.then_block):
-            llvm.MemcpyOp(target, source, self._const(size), False)
+            for source, target in zip(operands[:n], operands[n:]):
+                size = volume(source.type.shape) * element_bytes(source)
+                llvm.MemcpyOp(self.env[target], self.env[source], self._const(size), False)
             scf.YieldOp([])
         self._barrier()
 

@@ -42,9 +42,7 @@ def _same(op: Any, value: ir.Value) -> ir.Value | None:
 
 def neutral(op: ElementwiseOp) -> ir.Value | None:
     """x + 0, x * 1, x and true."""
-    unit = _NEUTRAL.get(op.fn)
-    if unit is None:
-        return None
+    unit = _NEUTRAL[op.fn]
     a, b = operands(op)
     if splat(b) == unit:
         return _same(op, a)
@@ -61,7 +59,7 @@ def unary_twice(op: ElementwiseOp) -> ir.Value | None:
 
 def max_zero(op: ElementwiseOp) -> ir.Value | None:
     """max(x, 0) is relu."""
-    if op.fn != "max" or not type_of(result(op)).dtype.is_float:
+    if not type_of(result(op)).dtype.is_float:
         return None
     a, b = operands(op)
     x = a if splat(b) == 0 else b if splat(a) == 0 else None
@@ -70,7 +68,7 @@ def max_zero(op: ElementwiseOp) -> ir.Value | None:
 
 def small_power(op: ElementwiseOp) -> ir.Value | None:
     """pow(x, 2) and pow(x, 3) are products."""
-    if op.fn != "pow" or result(op).type != operand(op).type or not type_of(result(op)).dtype.is_float:
+    if result(op).type != operand(op).type or not type_of(result(op)).dtype.is_float:
         return None
     exponent, x = splat(operand(op, 1)), operand(op)
     if exponent not in (2, 3):
@@ -81,10 +79,10 @@ def small_power(op: ElementwiseOp) -> ir.Value | None:
 
 def divide_by_power_of_two(op: ElementwiseOp) -> ir.Value | None:
     """x / 2^n is x * 2^-n, exactly."""
-    dtype = type_of(result(op)).dtype
-    if op.fn != "div" or not dtype.is_float or dtype.bits < 16:
-        return None
     c = splat(operand(op, 1))
+    dtype = type_of(result(op)).dtype
+    if not dtype.is_float or dtype.bits < 16:
+        return None
     # Within 2^±14 the inverse is a normal number in every float type.
     if c is None or c == 1 or not isfinite(c) or abs(frexp(c)[0]) != 0.5 or not 2.0**-14 < abs(c) < 2.0**14:
         return None
@@ -93,8 +91,6 @@ def divide_by_power_of_two(op: ElementwiseOp) -> ir.Value | None:
 
 def where_constant(op: ElementwiseOp) -> ir.Value | None:
     """where(true, a, b) is a; where(c, a, a) is a."""
-    if op.fn != "where":
-        return None
     condition, a, b = operands(op)
     if a == b:
         return _same(op, a)
@@ -204,7 +200,8 @@ def slice_of_transpose(op: SliceOp) -> ir.Value | None:
 
 
 def slice_of_reshape(op: SliceOp) -> ir.Value | None:
-    """slice(reshape(x)) is reshape(slice(x)) where every cut dimension is the outer part of one of x (split heads, stacked q, k, v)."""
+    """slice(reshape(x)) is reshape(slice(x)) where every cut dimension is the outer part of one of x (split heads, stacked q, k, v), or has
+    one of x as its outer part and is cut between its elements (shuffled channels)."""
     inner = producer(operand(op), ReshapeOp)
     if inner is None:
         return None
@@ -217,17 +214,23 @@ def slice_of_reshape(op: SliceOp) -> ir.Value | None:
         place = _outer_place(old, full, d)
         if place is None or (step != 1 and count > 1):
             return None
-        stride = old[place] // full[d]
-        starts[place], sizes[place] = start * stride, count * stride
+        if old[place] % full[d] == 0:
+            stride = old[place] // full[d]
+            starts[place], sizes[place] = start * stride, count * stride
+            continue
+        inner = full[d] // old[place]
+        if full[d] % old[place] or start % inner or count % inner:
+            return None
+        starts[place], sizes[place] = start // inner, count // inner
     return reshape(slice(x, starts=starts, sizes=sizes, steps=[1] * len(old)), shape=list(shape(result(op))))
 
 
 def _outer_place(old: tuple[int, ...], new: tuple[int, ...], d: int) -> int | None:
-    """The dimension of `old` whose outermost factor is dimension `d` of `new`, if there is one."""
+    """The dimension of `old` that begins where dimension `d` of `new` does, if there is one."""
     before, seen = prod(new[:d]), 1
     for place, extent in enumerate(old):
         if seen == before and extent != 1:
-            return place if extent % new[d] == 0 else None
+            return place
         seen *= extent
     return None
 
@@ -264,8 +267,26 @@ def reduce_nothing(op: ReduceOp) -> ir.Value | None:
     return reshape(x, shape=list(shape(result(op))))
 
 
+_BY_FUNCTION: dict[str, list[Rule]] = {
+    **{fn: [neutral] for fn in ("add", "sub", "mul", "and", "or")},
+    **{fn: [unary_twice] for fn in (*_INVOLUTIONS, *_IDEMPOTENT)},
+    "div": [neutral, divide_by_power_of_two],
+    "pow": [neutral, small_power],
+    "max": [max_zero],
+    "where": [where_constant],
+}
+
+
+def by_function(op: ElementwiseOp) -> ir.Value | None:
+    """The rules of the op's function."""
+    for rule in _BY_FUNCTION.get(op.fn, ()):
+        if (found := rule(op)) is not None:
+            return found
+    return None
+
+
 RULES: dict[str, list[Rule]] = {
-    ElementwiseOp.OPERATION_NAME: [neutral, unary_twice, max_zero, small_power, divide_by_power_of_two, where_constant, drop_broadcast],
+    ElementwiseOp.OPERATION_NAME: [by_function, drop_broadcast],
     CastOp.OPERATION_NAME: [cast_chain],
     BroadcastOp.OPERATION_NAME: [no_broadcast],
     PadOp.OPERATION_NAME: [no_pad, pad_twice],

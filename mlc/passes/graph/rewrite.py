@@ -152,12 +152,16 @@ def sweep(module: ir.Module, rules: dict[str, list[Rule]]) -> int:
 def _apply(operation: ir.Operation, rules: dict[str, list[Rule]]) -> int:
     count = 0
     while True:
-        for rule in rules.get(operation.name, ()):
+        new = None
+        found = rules.get(operation.name, ())
+        if found:
+            op = operation.opview
             with ir.InsertionPoint(operation), operation.location:
-                new = rule(operation.opview)
-            if new is not None:
-                break
-        else:
+                for rule in found:
+                    new = rule(op)
+                    if new is not None:
+                        break
+        if new is None:
             return count
         count += 1
         if count > MAX_SWEEPS:

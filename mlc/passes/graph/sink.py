@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mlc.dialects.graph import MatmulOp
-from mlc.dialects.graph.movement import TransposeOp
+from mlc.dialects.graph.movement import ReshapeOp, TransposeOp
 from mlc.dialects.graph.reduce import ReduceOp
 from mlc.ir.mlir import ir
 from mlc.passes.cleanup import drop_dead
+from mlc.passes.graph.movements import chain, shortest
 from mlc.passes.graph.permute import Perm, can_permute, is_permutable, is_vector, main_rank, permuted
-from mlc.passes.graph.rewrite import Known, blocks, defining, operands, rank, replace, result, size, users
+from mlc.passes.graph.rewrite import Known, blocks, defining, operands, rank, replace, result, shape, single_use, size, users
 from mlc.passes.graph.simplify import simplify
+from mlc.passes.graph.views import inverse, transposes
 from mlc.passes.registry import Pass, PassContext
 
-_TRANSPOSE, _MATMUL, _REDUCE = TransposeOp.OPERATION_NAME, MatmulOp.OPERATION_NAME, ReduceOp.OPERATION_NAME
+_TRANSPOSE, _RESHAPE = TransposeOp.OPERATION_NAME, ReshapeOp.OPERATION_NAME
+_MATMUL, _REDUCE = MatmulOp.OPERATION_NAME, ReduceOp.OPERATION_NAME
 
 
 @dataclass
@@ -46,6 +49,8 @@ def wanted(block: ir.Block) -> dict[ir.Value, Wanted]:
             wish = Wanted(any=True)
         elif name == _MATMUL:
             wish = Wanted(swapped=True)
+        elif name == _RESHAPE:  # one transpose does what two around a reshape do
+            wish = Wanted(any=found.get(operation.results[0], Wanted()).any)
         elif is_permutable(name):
             wish = Wanted()
             if rank(operation.results[0]) == main_rank(operation.opview):
@@ -108,10 +113,22 @@ class _Sink:
         wish = self.wanted.get(result(op))
         helps = wish is not None and perm in wish
         rest = {v for i, v in enumerate(operands(op)) if i not in moved}
-        after = sum(size(v) for v in rest if not self.known(v) and not is_vector(v)) + (0 if helps else size(result(op)))
+        after = sum(self.reordering(v, perm) for v in rest) + (0 if helps else size(result(op)))
         # A transpose that others use too does not go away by this alone.
         before = sum(size(v) / len(users(v)) for v in {operands(op)[i] for i in moved}) + (size(result(op)) if helps else 0)
         return after < before or (after == before and len(moved) > 1)  # fewer ops, then
+
+
+    def reordering(self, value: ir.Value, perm: Perm) -> int:
+        """The elements that bringing one more operand into source order moves: none for one that is transposed anyway."""
+        if self.known(value) or is_vector(value):
+            return 0
+        source, steps = chain(value)
+        if steps and rank(value) == len(perm) and single_use(value):
+            whole = (*steps, ("transpose", inverse(perm)))
+            if transposes(shortest(shape(source), whole) or whole) <= transposes(steps):
+                return 0
+        return size(value)
 
 
 def sink_transposes(module: ir.Module) -> int:

@@ -1,7 +1,7 @@
 """Chains of reshapes and transposes as one permutation of factors of dimensions, and the shortest chain that says the same.
 
-A view of a tensor splits its dimensions into atoms and deals them out anew: `atoms[k]` is the extent of atom k, in the order in which they
-stand in memory; `dims` lists, for each dimension of the view, the atoms that make it, outermost first. Dimensions of extent 1 have no atoms.
+A view of a tensor splits its dimensions into atoms and deals them out anew: `atoms[k]` is the extent of atom k, in the order in which
+they stand in memory; `dims` lists, for each dimension of the view, the atoms that make it, outermost first. Dimensions of 1 have none.
 """
 
 from collections.abc import Sequence
@@ -153,9 +153,14 @@ class View:
         return [*head, ("transpose", permutation), *tail]
 
 
-def cost(steps: Sequence[Step]) -> tuple[int, int]:
-    """Transposes move data, reshapes only cost an op."""
-    return sum(kind == "transpose" for kind, _ in steps), len(steps)
+def cost(steps: Sequence[Step]) -> tuple[int, int, int]:
+    """Transposes move data, reshapes only cost an op; late transposes can move on."""
+    last = max((i for i, (kind, _) in enumerate(steps) if kind == "transpose"), default=len(steps) - 1)
+    return transposes(steps), len(steps), len(steps) - 1 - last
+
+
+def transposes(steps: Sequence[Step]) -> int:
+    return sum(kind == "transpose" for kind, _ in steps)
 
 
 def inverse(permutation: Sequence[int]) -> tuple[int, ...]:

@@ -66,19 +66,19 @@ def _columns(node: Node, graph: ir.Operation) -> tuple[int, Read] | None:
                 and not any(e.coefficients[column] for e in other.indices)):
             position = arguments.index(read.value)
             uses = list(read.value.uses)
-            if len(uses) == 1 and _is_weight(graph.operands[position]):
+            if len(uses) == 1 and is_weight(graph.operands[position]):
                 return position, read
     return None
 
 
-def _is_weight(value: ir.Value) -> bool:
+def is_weight(value: ir.Value) -> bool:
     """Whether the value depends on weights alone."""
     owner = value.owner
     if isinstance(owner, ir.Block):
         return False
     if owner.name in ("tile.weight", "arith.constant"):
         return True
-    return owner.name in ("tile.graph", "tile.view", "tile.map") and len(owner.operands) > 0 and all(_is_weight(v) for v in owner.operands)
+    return owner.name in ("tile.graph", "tile.view", "tile.map") and len(owner.operands) > 0 and all(is_weight(v) for v in owner.operands)
 
 
 def _width(node: Node, at: Region, sizes: list[int], root: tuple[int, ...]) -> int:
@@ -117,4 +117,4 @@ def _rewrite(graph: ir.Operation, argument: int, read: Read, node: Node, width: 
     old.set_type(packed.type)
 
 
-__all__ = ["WIDTHS", "PackWeights"]
+__all__ = ["WIDTHS", "PackWeights", "is_weight"]
