@@ -1,4 +1,5 @@
 """The `.mlc` artifact: a stored zip of plan, weights and code objects, mapped rather than read, with no pickle and a hash per member."""
+# pyright: strict, reportUnknownMemberType=false
 
 import hashlib
 import json

@@ -17,7 +17,7 @@ CHECKS: dict[str, list[str]] = {
     "ruff": [PYTHON, "-m", "ruff", "check", "--output-format", "concise", "."],
     "pyright": [PYTHON, "-m", "pyright", "--project", "pyproject.toml", "--pythonpath", PYTHON],
     "layers": [PYTHON, "-m", "pytest", "-q", "-p", "no:xdist", "test/unit/test_layers.py"],
-    "lit": [PYTHON, "-m", "lit.main", "-sv", "test/lit"],
+    "lit": [str(Path(PYTHON).with_name("lit")), "-sv", "test/lit"],
     "pytest": [PYTHON, "-m", "pytest", "-q", "-n", "2", "-m", "not gpu", "--ignore", "test/unit/test_layers.py"],
 }
 

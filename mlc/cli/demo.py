@@ -36,7 +36,8 @@ def command(directory: str | None, options: dict[str, Any], threads: int | None,
         ("compile time", f"{compile_time:.1f} s" + (" (from the cache)" if answer["hit"] else "")),
         ("latency", f"{milliseconds(ours['median'])} median of {ours['runs']}"),
         (peer["name"], f"{milliseconds(peer['median'])} median of {peer['runs']}"),
-        ("difference", f"at most {difference['max_abs']:.2g} from {peer['name']}: {'ok' if difference['ok'] else 'WRONG'}"),
+        ("difference", f"at most {difference['max_abs']:.2g}, relative {difference['max_rel']:.2g}, from {peer['name']}: "
+                       f"{'ok' if difference['ok'] else 'WRONG'}"),
     ]))
     if not difference["ok"]:
         raise click.exceptions.Exit(1)

@@ -67,7 +67,9 @@ def merge_equal(block: ir.Block, outer: "dict[Key, ir.Operation] | None" = None)
             continue
         if not len(operation.results) or not is_pure(operation):
             continue
-        key = (operation.name, *operation.operands, *(r.type for r in operation.results), *sorted((a.name, a.attr) for a in _named(operation)))
+        # MLIR keeps attributes sorted by name, so equal ops list them alike.
+        attributes = [(a.name, a.attr) for a in _named(operation)]
+        key = (operation.name, *operation.operands, *(r.type for r in operation.results), *attributes)
         first = seen.get(key) or (outer or {}).get(key)
         if first is None:
             seen[key] = operation

@@ -129,7 +129,7 @@ class _Plan:
                 kernel = opaque_kernel(graph, name)
             else:
                 kernel = _scheduled(graph, nodes, name)
-        text = str(kernel).replace(f'"{name}"', '"@"')
+        text = str(kernel.get_asm(use_local_scope=True, assume_verified=True)).replace(f'"{name}"', '"@"')
         if text in self.kernels:
             kernel.erase()
             return self.kernels[text]

@@ -1,4 +1,5 @@
 """`Executable`: a compiled model as a function of arrays. Checks what comes in, allocates what goes out, leaves the run to a backend."""
+# pyright: strict, reportUnknownMemberType=false
 
 import os
 import time

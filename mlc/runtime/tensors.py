@@ -1,4 +1,5 @@
 """What a caller may pass as a tensor, and how it becomes the array a kernel reads: exact dtype, exact shape, contiguous, never by guess."""
+# pyright: strict, reportUnknownMemberType=false
 
 import ctypes
 from typing import Any, cast

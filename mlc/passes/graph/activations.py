@@ -1,4 +1,4 @@
-"""Activations written out in arithmetic: gelu, swish, hard swish, mish, sigmoid. A value nobody else uses is found by its defining function."""
+"""Activations written out in arithmetic: gelu, swish, hard swish, mish, sigmoid; each is found from the function at its core."""
 
 from collections.abc import Iterator
 from math import pi, sqrt
@@ -45,7 +45,7 @@ def _finish(end: Any, fn: str, x: ir.Value, params: tuple[float, ...] = ()) -> b
 
 
 def erf(op: ElementwiseOp) -> bool:
-    """x/2 * (1 + erf(x / sqrt(2))) is gelu."""
+    """Gelu: x/2 * (1 + erf(x / sqrt(2)))."""
     for x in candidates(operand(op), 2):
         if is_polynomial(operand(op), (x,), {(1,): HALF_ROOT}):
             return _finish(_end(result(op), x, _HALF_OF_BOTH), "gelu", x)
@@ -53,7 +53,7 @@ def erf(op: ElementwiseOp) -> bool:
 
 
 def tanh(op: ElementwiseOp) -> bool:
-    """x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))) is gelu_tanh; x * tanh(softplus(x)) is mish."""
+    """Gelu by tanh: x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))). Mish: x * tanh(softplus(x))."""
     softplus = producer(operand(op), ElementwiseOp, fn="softplus")
     if softplus is not None:
         return _finish(_end(result(op), operand(softplus), _PRODUCT), "mish", operand(softplus))
@@ -64,7 +64,7 @@ def tanh(op: ElementwiseOp) -> bool:
 
 
 def sigmoid(op: ElementwiseOp) -> bool:
-    """x * sigmoid(a*x) is swish."""
+    """Swish: x * sigmoid(a*x)."""
     for x in candidates(operand(op), 1):
         found = polynomial(operand(op), (x,))
         if found is not None and set(found) == {(1,)} and _finish(_end(result(op), x, _PRODUCT), "swish", x, (found[(1,)],)):
@@ -102,7 +102,7 @@ def _clamped(op: ElementwiseOp) -> tuple[ir.Value, float] | None:
 
 
 def clamp(op: ElementwiseOp) -> bool:
-    """x * min(max(x + 3, 0), 6) / 6 is hard_swish; without the x in front, hard_sigmoid."""
+    """Hard swish: x * min(max(x + 3, 0), 6) / 6. Hard sigmoid: without the x in front."""
     found = _clamped(op)
     if found is None or found[1] != 6:
         return False
@@ -116,7 +116,7 @@ def clamp(op: ElementwiseOp) -> bool:
 
 
 def hard_sigmoid(op: ElementwiseOp) -> bool:
-    """x * hard_sigmoid(x; 1/6, 1/2) is hard_swish."""
+    """Hard swish: x * hard_sigmoid(x; 1/6, 1/2)."""
     alpha, beta = op.params
     x = operand(op)
     if type_of(x).dtype.bits < 16 or not close(alpha, _SIXTH, x) or not close(beta, 0.5, x):

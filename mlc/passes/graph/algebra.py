@@ -62,7 +62,7 @@ def _times(a: Polynomial, b: Polynomial) -> Polynomial | None:
     found: Polynomial = {}
     for ea, ca in a.items():
         for eb, cb in b.items():
-            e = tuple(x + y for x, y in zip(ea, eb))
+            e = tuple(x + y for x, y in zip(ea, eb, strict=True))
             if sum(e) > MAX_DEGREE:
                 return None
             found[e] = found.get(e, 0.0) + ca * cb

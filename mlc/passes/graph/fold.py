@@ -18,8 +18,8 @@ _NUMPY: dict[str, tuple[Callable[..., Any], str]] = {
     "add": (np.add, "fiu"), "sub": (np.subtract, "fiu"), "mul": (np.multiply, "fiu"), "div": (np.divide, "f"),
     "min": (np.minimum, "fiu"), "max": (np.maximum, "fiu"), "neg": (np.negative, "fi"), "abs": (np.abs, "fi"),
     "sqrt": (np.sqrt, "f"), "exp": (np.exp, "f"), "log": (np.log, "f"), "reciprocal": (np.reciprocal, "f"),
-    "eq": (np.equal, "fiub"), "lt": (np.less, "fiu"), "and": (np.logical_and, "b"), "or": (np.logical_or, "b"), "not": (np.logical_not, "b"),
-    "where": (np.where, "fiub"),
+    "eq": (np.equal, "fiub"), "lt": (np.less, "fiu"), "and": (np.logical_and, "b"), "or": (np.logical_or, "b"),
+    "not": (np.logical_not, "b"), "where": (np.where, "fiub"),
 }
 
 

@@ -91,14 +91,14 @@ def rules(known: Known) -> dict[str, list[Rule]]:
         return (a, b) if known(b) and not known(a) and a.type == result(op).type and type_of(a).dtype.is_float else None
 
     def scale(op: ElementwiseOp) -> ir.Value | None:
-        """contraction * s, or / s."""
+        """Of contraction * s, or / s."""
         if op.fn not in ("mul", "div") or (found := sides(op)) is None:
             return None
         inner = _contraction(found[0])
         return None if inner is None else _scaled(inner, found[1], op.fn, known)
 
     def scale_biased(op: ElementwiseOp) -> ir.Value | None:
-        """(contraction + b) * s is contraction * s + b * s."""
+        """Of (contraction + b) * s: contraction * s + b * s."""
         if op.fn not in ("mul", "div") or (found := sides(op)) is None:
             return None
         sum_ = producer(found[0], ElementwiseOp)
@@ -111,7 +111,7 @@ def rules(known: Known) -> dict[str, list[Rule]]:
         return None if scaled is None else elementwise(sum_.fn, scaled, elementwise(op.fn, terms[1], found[1]))
 
     def add_biases(op: ElementwiseOp) -> ir.Value | None:
-        """(contraction + b) + t is contraction + (b + t)."""
+        """Of (contraction + b) + t: contraction + (b + t)."""
         if op.fn != "add" or (found := sides(op)) is None:
             return None
         sum_ = producer(found[0], ElementwiseOp, fn="add")

@@ -41,7 +41,7 @@ def _same(op: Any, value: ir.Value) -> ir.Value | None:
 
 
 def neutral(op: ElementwiseOp) -> ir.Value | None:
-    """x + 0, x * 1, x and true."""
+    """Neutral elements: x + 0, x * 1, x and true."""
     unit = _NEUTRAL[op.fn]
     a, b = operands(op)
     if splat(b) == unit:
@@ -78,7 +78,7 @@ def small_power(op: ElementwiseOp) -> ir.Value | None:
 
 
 def divide_by_power_of_two(op: ElementwiseOp) -> ir.Value | None:
-    """x / 2^n is x * 2^-n, exactly."""
+    """Exactly: x / 2^n is x * 2^-n."""
     c = splat(operand(op, 1))
     dtype = type_of(result(op)).dtype
     if not dtype.is_float or dtype.bits < 16:
@@ -155,20 +155,21 @@ def pad_twice(op: PadOp) -> ir.Value | None:
         return None
     if min([*op.low, *op.high, *inner.low, *inner.high]) < 0:
         return None
-    return pad(operand(inner), low=[a + b for a, b in zip(inner.low, op.low)], high=[a + b for a, b in zip(inner.high, op.high)], value=op.value)
+    low, high = (np.add(inner.py(side), op.py(side)).tolist() for side in ("low", "high"))
+    return pad(operand(inner), low=low, high=high, value=op.value)
 
 
 def whole_slice(op: SliceOp) -> ir.Value | None:
     x = operand(op)
-    return x if x.type == result(op).type and all(d == 1 or s == 1 for d, s in zip(op.sizes, op.steps)) else None
+    return x if x.type == result(op).type and all(d == 1 or s == 1 for d, s in zip(op.sizes, op.steps, strict=True)) else None
 
 
 def slice_twice(op: SliceOp) -> ir.Value | None:
     inner = producer(operand(op), SliceOp)
     if inner is None:
         return None
-    starts = [a + s * b for a, s, b in zip(inner.starts, inner.steps, op.starts)]
-    return slice(operand(inner), starts=starts, sizes=op.sizes, steps=[a * b for a, b in zip(inner.steps, op.steps)])
+    starts = [a + s * b for a, s, b in zip(inner.starts, inner.steps, op.starts, strict=True)]
+    return slice(operand(inner), starts=starts, sizes=op.sizes, steps=[a * b for a, b in zip(inner.steps, op.steps, strict=True)])
 
 
 def slice_of_concat(op: SliceOp) -> ir.Value | None:
@@ -208,7 +209,7 @@ def slice_of_reshape(op: SliceOp) -> ir.Value | None:
     x = operand(inner)
     full, old = shape(operand(op)), shape(x)
     starts, sizes = [0] * len(old), list(old)
-    for d, (start, count, step) in enumerate(zip(op.starts, op.sizes, op.steps)):
+    for d, (start, count, step) in enumerate(zip(op.starts, op.sizes, op.steps, strict=True)):
         if count == full[d] and (step == 1 or count == 1):
             continue
         place = _outer_place(old, full, d)

@@ -62,7 +62,7 @@ def _nearer(op: Any, distance: int) -> ir.Value:
 
 
 def absorb(known: Known) -> Rule:
-    """matmul(x, transpose(y)) where y's last dimension comes last but one: the matmul reads it so. Weights stay transposed ahead of time."""
+    """matmul(x, transpose(y)) where y's last dimension comes last but one: the matmul reads it so. Weights: at compile time."""
 
     def rule(op: MatmulOp) -> ir.Value | None:
         values, flags = operands(op), [op.transpose_a, op.transpose_b]

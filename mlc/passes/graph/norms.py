@@ -47,7 +47,7 @@ def _centred(value: ir.Value, axes: list[int]) -> ir.Value | None:
 
 
 def norm(op: ElementwiseOp) -> ir.Value | None:
-    """d / sqrt(mean(d^2) + eps): an RMS norm of d, and a layer norm of x where d is x - mean(x)."""
+    """RMS norm of d: d / sqrt(mean(d^2) + eps). Where d is x - mean(x) that is the layer norm of x."""
     if op.fn not in ("mul", "div"):
         return None
     _, powers = product(result(op))

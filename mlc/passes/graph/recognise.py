@@ -38,8 +38,11 @@ class Recognise(Pass):
         while _activations(module):  # a sigmoid found makes a swish
             pass
 
-        def rules(known: Known) -> dict[str, list[Rule]]:
+        def formulas(known: Known) -> dict[str, list[Rule]]:
             return {ElementwiseOp.OPERATION_NAME: [norms.norm, norms.written_softmax], CastOp.OPERATION_NAME: [norms.narrow]}
 
-        run_rules(module, rules)
-        run_rules(module, lambda known: {MatmulOp.OPERATION_NAME: [attention(known, self.max_width)], AttentionOp.OPERATION_NAME: [shared_heads]})
+        def attentions(known: Known) -> dict[str, list[Rule]]:
+            return {MatmulOp.OPERATION_NAME: [attention(known, self.max_width)], AttentionOp.OPERATION_NAME: [shared_heads]}
+
+        run_rules(module, formulas)
+        run_rules(module, attentions)
