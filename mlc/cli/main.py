@@ -10,6 +10,11 @@ from typing import NoReturn
 import click
 
 import mlc
+
+if getattr(mlc, "DISTRIBUTION", None) != "mlc-compiler":  # the file mlc/__init__.py is the other project's
+    sys.exit("mlc: error: the distribution 'mlc-python' was installed over 'mlc-compiler': both own the import name 'mlc'\n"
+             "  hint: keep one per environment: pip uninstall mlc-python mlc-compiler, then pip install mlc-compiler")
+
 from mlc.errors import CompilerError, MlcError
 
 VERBS = {

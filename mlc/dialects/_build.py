@@ -92,7 +92,7 @@ class Builder:
         outs = []
         for dtype, init in results:
             empty = tensor.EmptyOp([int(d) for d in shape], codecs.storage_type(dtype)).result
-            if init is not None:
+            if init is not None and over:
                 fill = constant(init, compute_dtype(dtype)) if not isinstance(init, Scalar) else init
                 empty = linalg.fill(codecs.encode(fill, dtype), outs=[empty])
             outs.append(empty)
@@ -104,7 +104,8 @@ class Builder:
         with ir.InsertionPoint(block):
             args = list(block.arguments)
             elements = [codecs.decode(a, t.dtype) for a, (t, _) in zip(args, reads)]
-            accs = [codecs.decode(a, dtype) for a, (dtype, init) in zip(args[len(ins):], results, strict=True) if init is not None]
+            accs = [codecs.decode(a, dtype) if over else init if isinstance(init, Scalar) else constant(init, compute_dtype(dtype))
+                    for a, (dtype, init) in zip(args[len(ins):], results, strict=True) if init is not None]
             values = body(accs, *elements)
             for v, (dtype, _) in zip(values, results, strict=True):
                 if v.dtype != compute_dtype(dtype):

@@ -16,7 +16,7 @@ from mlc.passes.task.loops import Loops
 from mlc.passes.task.matmul import MatrixProduct, Registers
 from mlc.passes.tile.model import volume
 
-_STRUCTURED = ("task.foreach", "task.mma")
+_STRUCTURED = ("task.", "arith.")  # opaque kernels hold memref and scf
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Kernel:
         self.kernel, self.registers = kernel, registers
         self.name, self.grid = kernel.opview.py("sym_name"), kernel.opview.py("grid")
         self.body = kernel.regions[0].blocks[0]
-        self.structured = any(v.operation.name in _STRUCTURED for v in self.body.operations)
+        self.structured = all(v.operation.name.startswith(_STRUCTURED) for v in self.body.operations)
         self.memory = Memory()
         self.env: dict[ir.Value, ir.Value] = {}
 

@@ -130,6 +130,7 @@ class _Connector:
     def _rebuild(self) -> None:
         groups = list(dict.fromkeys(self.group_of.values()))
         end = self.block.operations[len(self.block.operations) - 1].operation
+        last = self.group_of[end]
         done: set[_Group] = set()
 
         def place(group: _Group) -> None:
@@ -146,7 +147,7 @@ class _Connector:
                 stack.extend(waiting)
 
         for group in sorted(groups, key=lambda g: g.order):
-            if end not in group.ops:
+            if group is not last:
                 place(group)
 
     def _emit(self, group: _Group, end: ir.Operation) -> None:

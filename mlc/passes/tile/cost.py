@@ -151,12 +151,14 @@ def _inlined_cost(node: Node, producer: Mapping[ir.Value, Node], inlined: Mappin
 
 def _covers(at: Region, shape: Sequence[int], tile: Sequence[int], root: Sequence[int]) -> bool:
     """Whether the blocks' regions together are the whole result."""
+    moving: set[int] = set()  # a block that moves along two dimensions at once stays on a diagonal
     for offset, extent, full in zip(at.offsets, at.extents, shape, strict=True):
         variable = offset.only()
         if extent >= full and offset.is_constant:
             continue
-        if variable is None or root[variable] != full or extent < tile[variable]:
+        if variable is None or variable in moving or root[variable] != full or extent < tile[variable]:
             return False
+        moving.add(variable)
     return True
 
 

@@ -101,6 +101,8 @@ def _node(op: ir.Operation) -> Node | None:
         elif len(o.regions):
             return None
     cost = sum(0 if o.name in _FREE else _HEAVY.get(o.name, 1) for o in body)
+    if loops == parallel and any(next(iter(a.uses), None) is not None for a in list(op.regions[0].blocks[0].arguments)[n_in:]):
+        return None
     inits = [_fill_value(op.operands[n_in + i]) for i in range(len(results))]
     if loops > parallel and any(v is None for v in inits):
         return None

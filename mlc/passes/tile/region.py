@@ -27,7 +27,7 @@ def read_region(read: Read, node: Node, at: Region, shape: Sequence[int], roots:
     extents = (*at.extents, *node.over)
     offsets, sizes = [], []
     for e, full in zip(read.indices, shape, strict=True):
-        size = e.extent(extents)
+        size = max(e.extent(extents), 0)
         if size >= full:
             offsets.append(zero)
             sizes.append(full)
@@ -63,7 +63,7 @@ def propagate(nodes: Sequence[Node], sinks: Sequence[Node], tile: Sequence[int],
     """
     roots = len(tile)
     producer: dict[ir.Value, Node] = {v: n for n in nodes for v in n.results}
-    own = Region(tuple(Linear.variable(i, roots) for i in range(roots)), tuple(tile))
+    own = Region(tuple(Linear.variable(i, roots) for i in range(roots)), tuple(min(t, n) for t, n in zip(tile, sinks[-1].shape, strict=True)))
     regions: dict[Node, Region] = {s: own for s in sinks}
     for node in reversed(nodes):
         at = regions.get(node)

@@ -6,13 +6,13 @@ from math import sqrt
 import numpy as np
 
 from mlc.dialects import graph
+from mlc.dialects.graph import indexing
 from mlc.dtypes import BOOL, I64
 from mlc.errors import ModelError
 from mlc.frontend.onnx.context import NodeContext
 from mlc.frontend.onnx.ops._emit import add, apply, cast, concat, cut, dtype_of, positions, reshape, scalar, shape_of, sub
 from mlc.frontend.onnx.ops.attention import both, in_window, merge_heads, rotate, shorter_than, split_heads
 from mlc.frontend.onnx.registry import converter
-from mlc.frontend.onnx.values import Tensor
 from mlc.ir.mlir import ir
 
 MICROSOFT = "com.microsoft"
@@ -136,7 +136,7 @@ def group_query_attention(ctx: NodeContext) -> Sequence[ir.Value | None]:
     if ctx.attr("do_rotary", 0):
         q, k = _rotated(ctx, q, k, before if exact else cached, queries)
     if past_k is not None and past_v is not None and not (first and room == 0):
-        k, v = (_updated(ctx, p, t, None if first else cached, max(room, total), joined=exact and not first)
+        k, v = (_updated(p, t, None if first else cached, max(room, total), joined=exact and not first)
                 for p, t in ((past_k, k), (past_v, v)))
     keys = shape_of(k)[2]
     left = ctx.attr("local_window_size", -1)
@@ -166,7 +166,7 @@ def _rotated(ctx: NodeContext, q: ir.Value, k: ir.Value, start: ir.Value | int, 
     return [rotate(t, *angles, 2 * half, interleaved=interleaved) for t in (q, k)]
 
 
-def _updated(ctx: NodeContext, past: ir.Value, new: ir.Value, cached: ir.Value | None, room: int, *, joined: bool) -> ir.Value:
+def _updated(past: ir.Value, new: ir.Value, cached: ir.Value | None, room: int, *, joined: bool) -> ir.Value:
     """The cache [B, G, room, D] with `new` put behind the `cached` elements of each sample (None: at the start)."""
     if joined:
         return concat([past, new], 2)
@@ -179,7 +179,4 @@ def _updated(ctx: NodeContext, past: ir.Value, new: ir.Value, cached: ir.Value |
     is_new = apply("and", apply("le", 0, since), apply("lt", since, fresh))
     source = graph.elementwise("where", is_new, since, apply("min", add(reshape(place, (room, 1)), fresh), fresh + shape_of(past)[2] - 1))
     indices = graph.broadcast(source, shape=[batch, groups, room, width])
-    gathered = ctx.op_call("GatherElements", Tensor.of_ir(both_), Tensor.of_ir(indices), axis=2)[0]
-    if not isinstance(gathered, Tensor):
-        raise ModelError("the gathered cache is no tensor", node=ctx.label)
-    return ctx.to_ir(gathered)
+    return indexing.gather_elements(both_, indices, axis=2)

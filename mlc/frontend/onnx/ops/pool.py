@@ -6,13 +6,13 @@ from math import prod
 import numpy as np
 
 from mlc.dialects import graph
+from mlc.dialects.graph import indexing
 from mlc.dialects.graph.reduce import lowest
 from mlc.errors import ModelError
 from mlc.frontend.onnx.context import NodeContext
-from mlc.frontend.onnx.ops._emit import apply, cast, div, dtype_of, mul, pad, reshape, shape_of, wide
+from mlc.frontend.onnx.ops._emit import apply, cast, div, dtype_of, mul, pad, reshape, scalar, shape_of, wide
 from mlc.frontend.onnx.ops._window import Window, window_of
 from mlc.frontend.onnx.registry import converter
-from mlc.frontend.onnx.values import Tensor
 from mlc.ir.mlir import ir
 
 
@@ -105,7 +105,7 @@ def _global(x: ir.Value, kind: str) -> ir.Value:
 
 
 @converter("MaxUnpool")
-def max_unpool(ctx: NodeContext) -> Sequence[object]:
+def max_unpool(ctx: NodeContext) -> Sequence[ir.Value]:
     x, indices, wanted = ctx.tensor(0), ctx.tensor(1), ctx.maybe_value(2)
     kernel, rank = ctx.attr("kernel_shape"), x.rank - 2
     strides, pads = ctx.attr("strides", None) or [1] * rank, ctx.attr("pads", None) or [0] * 2 * rank
@@ -113,12 +113,9 @@ def max_unpool(ctx: NodeContext) -> Sequence[object]:
         raise ModelError(f"kernel {kernel}, strides {strides} and pads {pads} do not fit {rank} spatial dimensions", node=ctx.label)
     pooled = [(n - 1) * s - lo - hi + k for n, s, lo, hi, k in zip(x.shape[2:], strides, pads, pads[rank:], kernel)]
     shape = [*x.shape[:2], *pooled]
-    zeros = np.zeros(prod(shape), x.dtype.numpy)
-    flat = ctx.op_call("ScatterElements", zeros, Tensor.of_ir(reshape(ctx.to_ir(indices), [indices.size])),
-                       Tensor.of_ir(reshape(ctx.to_ir(x), [x.size])), axis=0)[0]
-    if not isinstance(flat, Tensor):
-        raise ModelError("the scattered result is no tensor", node=ctx.label)
-    y = reshape(ctx.to_ir(flat), shape)
+    zeros = graph.broadcast(scalar(0, x.dtype), shape=[prod(shape)])
+    flat = indexing.scatter_elements(zeros, reshape(ctx.to_ir(indices), [indices.size]), reshape(ctx.to_ir(x), [x.size]), axis=0)
+    y = reshape(flat, shape)
     if wanted is None:
         return [y]
     if len(wanted) != len(shape) or any(int(w) < s for w, s in zip(wanted, shape)):
