@@ -128,7 +128,7 @@ class _Plan:
             if nodes is None:
                 kernel = opaque_kernel(graph, name)
             else:
-                kernel = _scheduled(graph, nodes, name)
+                kernel = _scheduled(graph, nodes, name) or opaque_kernel(graph, name)
         text = str(kernel.get_asm(use_local_scope=True, assume_verified=True)).replace(f'"{name}"', '"@"')
         if text in self.kernels:
             kernel.erase()
@@ -232,15 +232,18 @@ class _Plan:
         return arith.CmpIOp(arith.CmpIPredicate.ne, value, arith.ConstantOp(value.type, 0).result).result
 
 
-def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation:
-    """A kernel from the schedule that stands in the IR (tile.sizes, tile.level); unscheduled graphs are one block."""
+def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation | None:
+    """A kernel from the schedule that stands in the IR (tile.sizes, tile.level); unscheduled graphs are one block. None: there can be none."""
     inlined = {n: n.level == "register" for n in nodes}
     block = graph.regions[0].blocks[0]
     outs = list(block.operations[len(block.operations) - 1].operation.operands)
     sinks = sink_nodes(nodes, outs)
+    if not sinks:
+        return None
     tile = [a.value for a in graph.attributes["tile.sizes"]] if "tile.sizes" in graph.attributes else list(sinks[-1].shape)
     regions = propagate(nodes, sinks, tile, inlined)
-    assert regions is not None, f"{name}: tile.sizes {tile} do not propagate"
+    if regions is None:
+        return None
     return KernelEmitter(graph, nodes, tile, regions, inlined, name).emit()
 
 

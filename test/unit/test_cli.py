@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,3 +239,17 @@ def test_the_package_is_light_and_its_names_resolve() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = mlc.nothing
     assert mlc.errors.OptionError is OptionError
+
+
+def test_another_mlc_is_noticed(tmp_path: Path) -> None:
+    """Both orders of installing mlc-python beside us: our __init__.py with their folders, and theirs with our modules."""
+    package = tmp_path / "mlc"
+    shutil.copytree(Path(mlc.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "_cython").mkdir()
+    command = [sys.executable, "-m", "mlc.cli", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "'mlc-python' is installed over 'mlc-compiler'" in done.stderr
+    (package / "__init__.py").write_text("__version__ = '0.4.0'")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "'mlc-python' was installed over 'mlc-compiler'" in done.stderr

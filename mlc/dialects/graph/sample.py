@@ -91,7 +91,7 @@ class GridSampleOp(GraphOp, name="grid_sample"):
                 at = (v + 1) / 2.0 * float(extent - 1) if aligned else ((v + 1) * float(extent) - 1) / 2.0
                 at = at.math("roundeven") if mode == "nearest" else at
                 low, high = (0.0, extent - 1.0) if aligned else (-0.5, extent - 0.5)
-                if padding == "border":
+                if padding == "border" and mode != "cubic":  # cubic brings in each of its elements instead, as PyTorch and onnxruntime do
                     at = at.max(0.0).min(extent - 1.0)
                 elif padding == "reflection":
                     at = select((at < low) | (at > high), _reflect(at, low, high), at)

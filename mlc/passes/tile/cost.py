@@ -101,8 +101,6 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
     regions = propagate(nodes, sinks, tile, inlined)
     if regions is None:
         return None
-    if any(s.shape != sinks[-1].shape for s in sinks):
-        return None
     root = sinks[-1]
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
     producer = {v: n for n in nodes for v in n.results}

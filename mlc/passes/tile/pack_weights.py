@@ -1,4 +1,5 @@
-"""pack-weights: matrix operands that are weights are stored in panels, so that a register tile reads them as one stream (Ladder's map).
+"""pack-weights: matrix operands that are weights, or large and much used, are stored in panels, so that a register tile reads them as one
+stream (Ladder's map).
 
 `tile.map` outside the kernel permutes the storage of W[k..., n] to [n / width][k...][n % width]; being a function of weights alone it is
 evaluated at compile time. `tile.map` with `inverse` inside the kernel names the logical tensor again and says how it is addressed.
@@ -66,9 +67,14 @@ def _columns(node: Node, graph: ir.Operation) -> tuple[int, Read] | None:
                 and not any(e.coefficients[column] for e in other.indices)):
             position = arguments.index(read.value)
             uses = list(read.value.uses)
-            if len(uses) == 1 and is_weight(graph.operands[position]):
+            if len(uses) == 1 and (is_weight(graph.operands[position]) or _worth(node)):
                 return position, read
     return None
+
+
+def _worth(node: Node) -> bool:
+    """Whether an operand that is no weight is read so often that packing it at run time pays (strided columns also collide in the caches)."""
+    return volume(node.shape[:-1]) >= 256 and node.shape[-1] * volume(node.over) >= 1 << 16
 
 
 def is_weight(value: ir.Value) -> bool:

@@ -57,11 +57,13 @@ def union(a: Region, b: Region, shape: Sequence[int]) -> Region | None:
 
 
 def propagate(nodes: Sequence[Node], sinks: Sequence[Node], tile: Sequence[int], inlined: Mapping[Node, bool]) -> dict[Node, Region] | None:
-    """Regions of all nodes (in topological order) for a tile of the sinks, which share the root's shape; None if they conflict.
+    """Regions of all nodes (in topological order) for a tile of the sinks, which must have one shape; None if they conflict.
 
     An inlined node has no region: its readers' reads pass through it to its own reads.
     """
     roots = len(tile)
+    if any(s.shape != sinks[-1].shape for s in sinks):
+        return None
     producer: dict[ir.Value, Node] = {v: n for n in nodes for v in n.results}
     own = Region(tuple(Linear.variable(i, roots) for i in range(roots)), tuple(min(t, n) for t, n in zip(tile, sinks[-1].shape, strict=True)))
     regions: dict[Node, Region] = {s: own for s in sinks}

@@ -72,7 +72,7 @@ class Interpolation:
                 step = np.full(size, (end - start) * (extent - 1) / 2) if width == 1 else y * (end - start) * (extent - 1) / (width - 1)
                 return step + start * (extent - 1)
             case "pytorch_half_pixel":
-                return np.full(size, -0.5) if width == 1 else (y + 0.5) / scale - 0.5
+                return np.zeros(size) if width == 1 else (y + 0.5) / scale - 0.5
             case "half_pixel_symmetric":
                 return extent / 2 * (1 - size / width) + (y + 0.5) / scale - 0.5
             case "tf_half_pixel_for_nn":
