@@ -33,6 +33,7 @@ PASSES: dict[str, str] = {
     "lower-graph-to-tile": "mlc.passes.lower_graph_to_tile:LowerGraphToTile",
     "connect": "mlc.passes.tile.connect:Connect",
     "choose-tiles": "mlc.passes.tile.choose_tiles:ChooseTiles",
+    "fold-views": "mlc.passes.tile.fold_views:FoldViews",
     "hoist": "mlc.passes.tile.hoist:Hoist",
     "pack-weights": "mlc.passes.tile.pack_weights:PackWeights",
     "lower-tile-to-task": "mlc.passes.lower_tile_to_task:LowerTileToTask",
@@ -42,7 +43,7 @@ PASSES: dict[str, str] = {
 
 PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,simplify,recognise,fold-scales,choose-layout,dce,cse",
-    "tile-pipeline": "hoist,connect,choose-tiles,pack-weights,hoist,choose-tiles,dce",
+    "tile-pipeline": "fold-views,dce,hoist,connect,choose-tiles,pack-weights,hoist,choose-tiles,dce",
     "task-pipeline": "lower-tile-to-task,plan-memory",
     "cpu-kernel-pipeline": "lower-task-to-scf",
 }

@@ -127,7 +127,7 @@ def test_norms(spelling, square):
 def test_norms_compute_the_same():
     def build(x):
         d = centred(x)
-        rms = ew("mul", x, ew("rsqrt", ew("add", mean(ew("mul", x, x)), 1e-2)))
+        rms = ew("mul", x, ew("reciprocal", ew("sqrt", ew("add", mean(ew("mul", x, x)), 1e-2))))
         both = centred(x, [1, 2])
         return [ew("div", d, ew("sqrt", ew("add", mean(ew("pow", d, 2.0)), 1e-2))), rms,
                 ew("div", both, ew("sqrt", ew("add", mean(ew("mul", both, both), [1, 2]), 1e-2)))]

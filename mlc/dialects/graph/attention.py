@@ -1,4 +1,4 @@
-"""graph.attention and graph.rotary: scaled dot-product attention with grouped key-value heads, kept whole so that a backend can stream it."""
+"""graph.attention, kept whole so that a backend can stream it, and graph.rotary, the rotation of its operands by position."""
 
 from math import inf
 from typing import Any

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+import numpy as np
+
 from mlc.dialects._build import Builder, Tensor
 from mlc.dialects._ext import Operand, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, builder
@@ -255,8 +257,10 @@ def softmax_along(b: Builder, x: Tensor, axis: int, dtype: DType, *, log: bool =
         total = b.reduce(along.outer, along.over, acc, 0, [(x, along.read), (peak, along.kept)], lambda s, v, m: s + (v - m).math("exp"))
         return b.compute(x.shape, dtype, [(x, _same), (peak, along.spread), (total, along.spread)], lambda v, m, s: v - m - s.math("log"))
 
+    finite = float(np.finfo(acc.numpy).min)  # rows hidden by a large finite number are not rows of -inf
+
     def power_of(v: Scalar, m: Scalar) -> Scalar:
-        return (v - (m.max(-1e30) if guarded else m)).math("exp")
+        return (v - (m.max(finite) if guarded else m)).math("exp")
 
     power = b.compute(x.shape, acc, [(x, _same), (peak, along.spread)], power_of)
     total = b.reduce(along.outer, along.over, acc, 0, [(power, along.read)], lambda s, e: s + e)

@@ -3,11 +3,12 @@
 from functools import lru_cache
 from typing import Any
 
-from mlc.dialects.graph import MatmulOp, matmul
-from mlc.dialects.graph.movement import ReshapeOp, TransposeOp, reshape, transpose
+from mlc.dialects.graph import CastOp, ElementwiseOp, MatmulOp, matmul
+from mlc.dialects.graph.movement import PadOp, ReshapeOp, TransposeOp, reshape, transpose
 from mlc.ir.mlir import ir
-from mlc.passes.graph.rewrite import Known, Rule, defining, operand, operands, result, shape
-from mlc.passes.graph.views import Shape, Step, View, cost
+from mlc.passes.graph.permute import permuted
+from mlc.passes.graph.rewrite import Known, Rule, defining, operand, operands, result, shape, single_use
+from mlc.passes.graph.views import Shape, Step, View, cost, inverse, transposes
 
 _RESHAPE, _TRANSPOSE = ReshapeOp.OPERATION_NAME, TransposeOp.OPERATION_NAME
 
@@ -61,6 +62,22 @@ def _nearer(op: Any, distance: int) -> ir.Value:
     return value
 
 
+def raise_transpose(op: TransposeOp) -> ir.Value | None:
+    """transpose(f(x)) is f(transpose(x)) where x comes out of a transpose that then does both."""
+    inner = defining(operand(op))
+    if inner is None or inner.name not in (PadOp.OPERATION_NAME, ElementwiseOp.OPERATION_NAME, CastOp.OPERATION_NAME):
+        return None
+    x, there = inner.operands[0], tuple(op.perm)
+    source, steps = chain(x)
+    if len(inner.operands) > 1 or not transposes(steps) or not single_use(operand(op)) or not single_use(x):
+        return None
+    found = shortest(shape(source), (*steps, ("transpose", there)))
+    if found is None or transposes(found) > transposes(steps):
+        return None
+    turned = permuted(inner.opview, inverse(there), [build(source, found)])
+    return operand(turned.owner)
+
+
 def absorb(known: Known) -> Rule:
     """matmul(x, transpose(y)) where y's last dimension comes last but one: the matmul reads it so. Weights: at compile time."""
 
@@ -85,7 +102,7 @@ def absorb(known: Known) -> Rule:
 
 
 def rules(known: Known) -> dict[str, list[Rule]]:
-    return {_RESHAPE: [shorten], _TRANSPOSE: [shorten], MatmulOp.OPERATION_NAME: [absorb(known)]}
+    return {_RESHAPE: [shorten], _TRANSPOSE: [shorten, raise_transpose], MatmulOp.OPERATION_NAME: [absorb(known)]}
 
 
 __all__ = ["build", "chain", "rules", "shortest"]

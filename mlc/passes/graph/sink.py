@@ -50,7 +50,8 @@ def wanted(block: ir.Block) -> dict[ir.Value, Wanted]:
         elif name == _MATMUL:
             wish = Wanted(swapped=True)
         elif name == _RESHAPE:  # one transpose does what two around a reshape do
-            wish = Wanted(any=found.get(operation.results[0], Wanted()).any)
+            after = found.get(operation.results[0], Wanted())
+            wish = Wanted(any=after.any or after.swapped)
         elif is_permutable(name):
             wish = Wanted()
             if rank(operation.results[0]) == main_rank(operation.opview):
