@@ -73,12 +73,12 @@ class _Plan:
                 self.target.setdefault(value, buffer)
 
     def _deliver(self, values: Sequence[ir.Value], buffers: Sequence[ir.Value]) -> None:
-        """Copies the values that were not made in place; simultaneous, so sources that are also targets go through a temporary."""
+        """Copies the values that were not made in place; simultaneous, so sources in a target's memory go through a temporary."""
         pairs = [(self.memory[v], b) for v, b in zip(values, buffers, strict=True) if self.memory[v] != b]
         if not pairs:
             return
-        targets = {b for _, b in pairs}
-        clash = [s for s, _ in pairs if s in targets]
+        targets = {_storage(b) for _, b in pairs}
+        clash = [s for s, _ in pairs if _storage(s) in targets]
         staged = {s: self._new_buffer(s.type) for s in clash}
         if staged:
             task.CopyOp.build([*staged, *staged.values()], [])
@@ -245,6 +245,13 @@ def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation 
     if regions is None:
         return None
     return KernelEmitter(graph, nodes, tile, regions, inlined, name).emit()
+
+
+def _storage(buffer: ir.Value) -> ir.Value:
+    """The buffer that a view or slice is part of."""
+    while not isinstance(buffer.owner, ir.Block) and buffer.owner.name in ("task.view", "task.slice"):
+        buffer = buffer.owner.operands[0]
+    return buffer
 
 
 def _yielded(block: ir.Block) -> list[ir.Value]:

@@ -39,13 +39,14 @@ PASSES: dict[str, str] = {
     "lower-tile-to-task": "mlc.passes.lower_tile_to_task:LowerTileToTask",
     "plan-memory": "mlc.passes.task.plan_memory:PlanMemory",
     "lower-task-to-scf": "mlc.passes.lower_task_to_scf:LowerTaskToScf",
+    "expand-math": "mlc.passes.expand_math:ExpandMath",
 }
 
 PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,simplify,recognise,fold-scales,choose-layout,dce,cse",
     "tile-pipeline": "fold-views,dce,hoist,connect,choose-tiles,pack-weights,hoist,choose-tiles,dce",
     "task-pipeline": "lower-tile-to-task,plan-memory",
-    "cpu-kernel-pipeline": "lower-task-to-scf",
+    "cpu-kernel-pipeline": "lower-task-to-scf,expand-math",
 }
 
 OPTION_TYPES = (int, bool, str, float, tuple[int, ...])

@@ -31,4 +31,4 @@ config.environment["PATH"] = f"{Path(sys.executable).parent}:{config.environment
 config.environment["PYTHONPATH"] = str(root)  # noqa: F821  # pyright: ignore
 
 if importlib.util.find_spec("psutil") is not None:  # lit needs it to end a test that hangs
-    lit_config.maxIndividualTestTime = 60  # noqa: F821  # pyright: ignore
+    config.maxIndividualTestTime = 60  # noqa: F821  # pyright: ignore

@@ -9,7 +9,7 @@ from harness import execute
 from mlc.dialects import graph
 from mlc.dialects._ext import operations, verify
 from mlc.dialects.graph import TensorType
-from mlc.dtypes import BY_NUMPY, DType, F32
+from mlc.dtypes import BY_NUMPY, F32, DType
 from mlc.ir.context import make_context
 from mlc.ir.mlir import func, ir
 from mlc.passes.graph.rewrite import Known

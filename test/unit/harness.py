@@ -40,7 +40,8 @@ def run_graph(build: Callable[..., object], *inputs: np.ndarray) -> list[np.ndar
             results = list(results) if isinstance(results, Sequence) else [results]
             func.ReturnOp(results)
         outs = [TensorType.of(r) for r in results]
-        function.operation.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get([t.mlir() for t in types], [o.mlir() for o in outs]))
+        function_type = ir.FunctionType.get([t.mlir() for t in types], [o.mlir() for o in outs])
+        function.operation.attributes["function_type"] = ir.TypeAttr.get(function_type)
         return execute(module, arrays, outs)
 
 
@@ -66,7 +67,8 @@ def execute(module: ir.Module, arrays: Sequence[np.ndarray], outs: Sequence[Tens
         PassManager.parse(PIPELINE).run(module.operation)
         text = llvm_dialect.translate_module_to_llvmir(module.operation)
     results = [np.empty(o.shape, o.dtype.numpy) for o in outs]
-    engine_module, machine = optimise(text, Machine(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()))
+    host = Machine(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    engine_module, machine = optimise(text, host)
     engine = llvm.create_mcjit_compiler(engine_module, machine)
     engine.finalize_object()
     pointers = [a.ctypes.data for a in [*arrays, *results]]

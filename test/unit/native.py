@@ -19,13 +19,12 @@ from mlc.passes.pipeline import run_pipeline
 from mlc.passes.registry import PassContext
 from mlc.target import Target
 
-BEFORE, AFTER = "lower-graph-to-tile,dce,cse", "choose-tiles,dce,task-pipeline"
-Schedule = Callable[[ir.Module], None]
+Schedule = Callable[[ir.Module, PassContext], None]
 
 
-def connect(module: ir.Module) -> None:
+def chosen(module: ir.Module, ctx: PassContext) -> None:
     """The schedule that the compiler chooses."""
-    run_pipeline(module, "builtin.module(connect)", PassContext(Target.parse("cpu")))
+    run_pipeline(module, "builtin.module(tile-pipeline)", ctx)
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,15 @@ def module_of(build: Callable[..., object], inputs: Sequence[np.ndarray]) -> tup
     return module, outs
 
 
-def compile_native(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = connect, target: str = "cpu", opt_level: int = 2) -> Native:
-    """Compiles `build(*values)` for the types of `inputs`. schedule: rewrites the tile level in front of choose-tiles, which keeps forced sizes."""
+def compile_native(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = chosen, target: str = "cpu", opt_level: int = 1) -> Native:
+    """Compiles `build(*values)` for the types of `inputs`. schedule: the passes of the tile level."""
     ctx = PassContext(Target.parse(target))
     with make_context(), ir.Location.unknown():
         module, outs = module_of(build, inputs)
-        run_pipeline(module, f"builtin.module({BEFORE})", ctx)
-        schedule(module)
+        run_pipeline(module, "builtin.module(lower-graph-to-tile,dce,cse)", ctx)
+        schedule(module, ctx)
         assert not (broken := verify(module)), broken
-        run_pipeline(module, f"builtin.module({AFTER})", ctx)
+        run_pipeline(module, "builtin.module(task-pipeline)", ctx)
         text = str(module)
         count = sum(op.name == "task.kernel" for op in operations(module.operation))
         code = cpu.generate(module, ctx, lambda m: run_pipeline(m, "builtin.module(cpu-kernel-pipeline)", ctx))
@@ -79,7 +78,7 @@ def compile_native(build: Callable[..., object], *inputs: np.ndarray, schedule: 
     return Native(count, text, call)
 
 
-def run_native(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = connect, target: str = "cpu") -> list[np.ndarray]:
+def run_native(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = chosen, target: str = "cpu") -> list[np.ndarray]:
     """The results of `build` on `inputs`."""
     return compile_native(build, *inputs, schedule=schedule, target=target)(*inputs)
 

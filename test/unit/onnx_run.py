@@ -44,7 +44,8 @@ def _flatten_empty(module: ir.Module) -> None:
                 if not TensorType.of(value).size:
                     end.operands[i] = graph.reshape(value, shape=[0])
         main = module.body.operations[0].operation
-        main.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get([a.type for a in block.arguments], [v.type for v in end.operands]))
+        function_type = ir.FunctionType.get([a.type for a in block.arguments], [v.type for v in end.operands])
+        main.attributes["function_type"] = ir.TypeAttr.get(function_type)
 
 
 def node_model(op: str, inputs: Mapping[str, np.ndarray | None], outputs: int = 1, *, weights: Sequence[str] = (), domain: str = "",
@@ -70,8 +71,8 @@ def onnxruntime_run(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> 
     return session.run(None, dict(feeds))
 
 
-def against_onnxruntime(op: str, inputs: Mapping[str, np.ndarray | None], outputs: int = 1, *, values: Sequence[str] = (), compared: int | None = None,
-                        rtol: float = 1e-4, atol: float = 1e-5, **options: Any) -> None:
+def against_onnxruntime(op: str, inputs: Mapping[str, np.ndarray | None], outputs: int = 1, *, values: Sequence[str] = (),
+                        compared: int | None = None, rtol: float = 1e-4, atol: float = 1e-5, **options: Any) -> None:
     """One node, run both ways, must agree (in the first `compared` outputs)."""
     model = node_model(op, inputs, outputs, **options)
     feeds = {name: a for name, a in inputs.items() if a is not None and name not in options.get("weights", ())}

@@ -10,13 +10,12 @@ from mlc.dialects import graph
 
 LIMIT = 6000  # elements of one value
 _UNARY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "relu": lambda x: np.maximum(x, 0), "tanh": np.tanh, "abs": np.abs, "neg": lambda x: -x, "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "floor_": np.tanh,
+    "relu": lambda x: np.maximum(x, 0), "tanh": np.tanh, "abs": np.abs, "neg": lambda x: -x, "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }
 _BINARY: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "max": np.maximum, "min": np.minimum,
 }
 _REDUCE: dict[str, Callable[..., np.ndarray]] = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}
-del _UNARY["floor_"]
 
 
 @dataclass
@@ -52,6 +51,11 @@ class Program:
     def expected(self) -> list[np.ndarray]:
         """The results in float64."""
         return [self.values[i] for i in self.outputs]
+
+    def constant(self, shape: Sequence[int]) -> int:
+        """A constant of numbers in [-1, 1)."""
+        array = self.rng.uniform(-1, 1, tuple(shape)).astype(np.float32)
+        return self.step("constant", [], lambda: graph.constant(array), array)
 
     # -- growing ----------------------------------------------------------------------------------------------------
     def input(self, shape: Sequence[int]) -> int:
@@ -223,7 +227,9 @@ def _matmul(p: Program) -> None:
         j = int(p.rng.choice(mates))
     else:
         batch = [1 if p.rng.random() < 0.3 else d for d in a.shape[:-2]][int(p.rng.integers(0, a.ndim - 1)):]
-        j = p.input([*batch, *((n, a.shape[-1]) if tb else (a.shape[-1], n))])
+        n = int(p.rng.choice([16, 32, 48])) if p.rng.random() < 0.4 else n
+        make = p.constant if p.rng.random() < 0.5 else p.input
+        j = make([*batch, *((n, a.shape[-1]) if tb else (a.shape[-1], n))])
     value = a @ (p.values[j].swapaxes(-1, -2) if tb else p.values[j])
     if value.size <= LIMIT and a.shape[-1] * value.size < 400_000:
         p.step(f"matmul{'t' * ta}_{'t' * tb}", [i, j], lambda u, v: graph.matmul(u, v, transpose_a=ta, transpose_b=tb), value)

@@ -6,15 +6,38 @@ import numpy as np
 
 from mlc.dialects._ext import operations, to_attr
 from mlc.ir.mlir import ir
+from mlc.passes.pipeline import run_pipeline
+from mlc.passes.registry import PassContext
 from mlc.passes.tile.connect import _blocks, _Connector
 from mlc.passes.tile.cost import Pricer, Rates, evaluate, inline_choices, sink_nodes
 from mlc.passes.tile.model import Node, body_nodes
 from mlc.target import Target
+from native import Schedule
 
 
-def merge_all(module: ir.Module) -> None:
-    """connect with launches so dear that every legal merge pays."""
-    pricer = Pricer(Target.parse("cpu"))
+def merged(module: ir.Module, ctx: PassContext) -> None:
+    """Launches are so dear that every legal merge pays."""
+    run_pipeline(module, "builtin.module(fold-views,dce)", ctx)
+    merge_all(module, ctx)
+    run_pipeline(module, "builtin.module(choose-tiles,pack-weights,choose-tiles,dce)", ctx)
+
+
+def at_random(seed: int) -> Schedule:
+    """Every legal merge, then legal tiles and levels at random."""
+    def schedule(module: ir.Module, ctx: PassContext) -> None:
+        rng = np.random.default_rng(seed)
+        if rng.random() < 0.5:
+            run_pipeline(module, "builtin.module(fold-views,dce)", ctx)
+        merge_all(module, ctx)
+        random_tiles(module, rng)
+        run_pipeline(module, "builtin.module(pack-weights,choose-tiles,dce)", ctx)
+
+    return schedule
+
+
+def merge_all(module: ir.Module, ctx: PassContext) -> None:
+    """connect's merges, priced so that each legal one is taken."""
+    pricer = Pricer(ctx.need_target())
     pricer.rates = replace(pricer.rates, launch=1e12, scratch=1 << 28)
     for op in module.body.operations:
         for block in _blocks(op.operation):

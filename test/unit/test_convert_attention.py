@@ -58,15 +58,16 @@ def test_multi_head_attention_with_past_and_mask():
     mask = np.ones((batch, past + queries), np.int32)
     mask[0, :2] = 0
     flat = data(batch, queries, heads * width)
-    against_onnxruntime("MultiHeadAttention", {"q": flat, "k": data(*flat.shape), "v": data(*flat.shape), "bias": None, "mask": mask, "added": None,
-                                               "pk": data(batch, heads, past, width), "pv": data(batch, heads, past, width)}, 3, domain=MS,
-                        num_heads=heads, unidirectional=1)
+    inputs = {"q": flat, "k": data(*flat.shape), "v": data(*flat.shape), "bias": None, "mask": mask, "added": None,
+              "pk": data(batch, heads, past, width), "pv": data(batch, heads, past, width)}
+    against_onnxruntime("MultiHeadAttention", inputs, 3, domain=MS, num_heads=heads, unidirectional=1)
 
 
 def grouped(batch, queries, past, lengths, total, *, rotary=False, room=None):
     heads, groups, width = 4, 2, 16
     room = past if room is None else room
-    inputs = {"q": data(batch, queries, heads * width), "k": data(batch, queries, groups * width), "v": data(batch, queries, groups * width),
+    inputs = {"q": data(batch, queries, heads * width), "k": data(batch, queries, groups * width),
+              "v": data(batch, queries, groups * width),
               "pk": data(batch, groups, room, width) if room else None, "pv": data(batch, groups, room, width) if room else None,
               "lengths": np.array(lengths, np.int32), "total": np.array(total, np.int32)}
     if rotary:
@@ -105,6 +106,6 @@ def test_grouped_packed():
 
 
 def test_rotary():
-    against_onnxruntime("RotaryEmbedding", {"x": data(2, 6, 48), "ids": RNG.integers(0, 20, (2, 6)), "cos": data(20, 8), "sin": data(20, 8)},
-                        domain=MS, interleaved=1)
-    against_onnxruntime("RotaryEmbedding", {"x": data(2, 3, 6, 16), "ids": np.array([4]), "cos": data(20, 8), "sin": data(20, 8)}, domain=MS)
+    tables = {"cos": data(20, 8), "sin": data(20, 8)}
+    against_onnxruntime("RotaryEmbedding", {"x": data(2, 6, 48), "ids": RNG.integers(0, 20, (2, 6)), **tables}, domain=MS, interleaved=1)
+    against_onnxruntime("RotaryEmbedding", {"x": data(2, 3, 6, 16), "ids": np.array([4]), **tables}, domain=MS)

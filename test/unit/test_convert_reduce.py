@@ -134,8 +134,8 @@ def test_skip_outputs():
 
 def test_embed_layer_norm():
     ids = RNG.integers(0, 20, (2, 5)).astype(np.int32)
-    inputs = {"ids": ids, "segments": (ids % 2).astype(np.int32), "words": data(20, 8), "places": data(9, 8), "kinds": data(2, 8), "g": data(8),
-              "b": data(8), "mask": (ids > 3).astype(np.int32)}
+    inputs = {"ids": ids, "segments": (ids % 2).astype(np.int32), "words": data(20, 8), "places": data(9, 8), "kinds": data(2, 8),
+              "g": data(8), "b": data(8), "mask": (ids > 3).astype(np.int32)}
     against_onnxruntime("EmbedLayerNormalization", inputs, 2, domain="com.microsoft")
 
 
@@ -162,22 +162,22 @@ def test_resize_antialias(mode):
 @pytest.mark.parametrize("aligned", [0, 1])
 def test_grid_sample(mode, padding, aligned):
     grid = RNG.uniform(-1.6, 1.6, (2, 5, 6, 2)).astype(np.float32)
-    against_onnxruntime("GridSample", {"x": data(2, 3, 7, 9), "grid": grid}, mode=mode, padding_mode=padding, align_corners=aligned, opset=20,
-                        rtol=1e-3, atol=1e-4)
+    against_onnxruntime("GridSample", {"x": data(2, 3, 7, 9), "grid": grid}, mode=mode, padding_mode=padding, align_corners=aligned,
+                        opset=20, rtol=1e-3, atol=1e-4)
 
 
 def test_regions():
     rois = np.array([[0, 0, 5, 6], [2, 3, 11, 9], [1, 1, 1.5, 1.2]], np.float32)
     for sampling in (0, 2):
-        against_onnxruntime("RoiAlign", {"x": data(2, 3, 10, 12), "rois": rois, "batch": np.array([0, 1, 1])}, output_height=3, output_width=4,
-                            sampling_ratio=sampling, spatial_scale=0.8)
+        against_onnxruntime("RoiAlign", {"x": data(2, 3, 10, 12), "rois": rois, "batch": np.array([0, 1, 1])}, output_height=3,
+                            output_width=4, sampling_ratio=sampling, spatial_scale=0.8)
     boxes = np.concatenate([np.array([[0], [1], [1]], np.float32), rois], 1)
     against_onnxruntime("MaxRoiPool", {"x": data(2, 3, 10, 12), "rois": boxes}, pooled_shape=[3, 2], spatial_scale=0.8)
 
 
 def test_deform_conv():
-    against_onnxruntime("DeformConv", {"x": data(2, 6, 8, 9), "w": data(4, 3, 3, 2), "o": data(2, 24, 4, 6), "b": data(4), "m": data(2, 12, 4, 6)},
-                        group=2, offset_group=2, strides=[2, 2], pads=[1, 1, 1, 2], opset=19)
+    inputs = {"x": data(2, 6, 8, 9), "w": data(4, 3, 3, 2), "o": data(2, 24, 4, 6), "b": data(4), "m": data(2, 12, 4, 6)}
+    against_onnxruntime("DeformConv", inputs, group=2, offset_group=2, strides=[2, 2], pads=[1, 1, 1, 2], opset=19)
 
 
 @pytest.mark.parametrize("n", [30, 300, 1024])

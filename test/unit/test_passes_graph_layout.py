@@ -99,7 +99,8 @@ def test_dense_and_inverted_blocks():
         gate = ew("sigmoid", net.conv(graph.reduce(c, kind="mean", axes=[2, 3], keepdims=True), 16))
         c = ew("mul", c, gate)
         left, right = (graph.slice(c, starts=[0, s, 0, 0], sizes=[1, 8, 6, 5], steps=[1] * 4) for s in (0, 8))
-        c = ew("add", ew("mul", left, right), graph.broadcast(graph.reduce(left, kind="max", axes=[2, 3], keepdims=True), shape=[1, 8, 6, 5]))
+        peak = graph.reduce(left, kind="max", axes=[2, 3], keepdims=True)
+        c = ew("add", ew("mul", left, right), graph.broadcast(peak, shape=[1, 8, 6, 5]))
         return classifier(net.conv(c, 4, 3, 2))
 
     assert same_results(build, PASSES, sample(1, 3, 6, 5))["transpose"] == 1
@@ -116,7 +117,7 @@ def test_channel_shuffle_moves_each_half_once():
             x = graph.reshape(graph.transpose(graph.reshape(x, shape=[1, 2, 4, 6, 5]), perm=[0, 2, 1, 3, 4]), shape=[1, 8, 6, 5])
         return classifier(net.conv(x, 4))
 
-    assert same_results(build, PASSES, sample(1, 3, 6, 5))["transpose"] <= 1 + 5
+    assert same_results(build, PASSES, sample(1, 3, 6, 5))["transpose"] == 1 + 5
 
 
 def test_norm_over_channels_needs_no_transposes():

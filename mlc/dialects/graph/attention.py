@@ -74,7 +74,8 @@ def attention_scores(b: Builder, q: Tensor, k: Tensor, mask: Tensor | None, *, s
     heads, queries, acc = q.shape[1], q.shape[2], compute_dtype(q.dtype)
     grouped = b.view(q, (batch, groups, heads // groups, queries, width))
     dot = b.reduce((batch, groups, heads // groups, queries, length), (width,), acc, 0,
-                   [(grouped, lambda n, g, h, s, t, d: (n, g, h, s, d)), (k, lambda n, g, h, s, t, d: (n, g, t, d))], lambda s, x, y: s + x * y)
+                   [(grouped, lambda n, g, h, s, t, d: (n, g, h, s, d)), (k, lambda n, g, h, s, t, d: (n, g, t, d))],
+                   lambda s, x, y: s + x * y)
     dot = b.view(dot, (batch, heads, queries, length))
 
     def body(x: Scalar, *masks: Scalar) -> Scalar:
@@ -104,7 +105,8 @@ class RotaryOp(GraphOp, name="rotary"):
 
     Pair k is x[k], x[r + k]; interleaved: x[2k], x[2k + 1].
 
-    Example: %y = "graph.rotary"(%x, %c, %s) : (tensor<1x8x16x64xf32>, tensor<1x1x16x32xf32>, tensor<1x1x16x32xf32>) -> tensor<1x8x16x64xf32>
+    Example: %y = "graph.rotary"(%x, %c, %s)
+                  : (tensor<1x8x16x64xf32>, tensor<1x1x16x32xf32>, tensor<1x1x16x32xf32>) -> tensor<1x8x16x64xf32>
     """
 
     x: Operand
@@ -139,8 +141,9 @@ class RotaryOp(GraphOp, name="rotary"):
         def body(first: Scalar, second: Scalar, c: Scalar, s: Scalar) -> Scalar:
             return select(b.index(part).eq(0), first * c - second * s, first * s + second * c)
 
-        pairs_of_x = b.view(x, shape)
-        return [b.view(b.compute(shape, out.dtype, [(pairs_of_x, element(0)), (pairs_of_x, element(1)), angle(cos), angle(sin)], body), out.shape)]
+        paired = b.view(x, shape)
+        y = b.compute(shape, out.dtype, [(paired, element(0)), (paired, element(1)), angle(cos), angle(sin)], body)
+        return [b.view(y, out.shape)]
 
 
 rotary = builder(RotaryOp)

@@ -58,8 +58,8 @@ class MatmulOp(GraphOp, name="matmul"):
 class EinsumOp(GraphOp, name="einsum"):
     """Sum of products by an explicit equation of single letters ("abc,bd->acd"): letters that the result lacks are summed.
 
-    A letter may repeat within an operand (its diagonal) and, where another operand gives its extent, stand for a dimension of 1 (broadcast).
-    Every letter of the result stands in an operand. Floats accumulate in (at least) f32; integers wrap.
+    A letter may repeat within an operand (its diagonal) and, where another operand gives its extent, stand for a dimension of 1
+    (broadcast). Every letter of the result stands in an operand. Floats accumulate in (at least) f32; integers wrap.
 
     Example: %y = "graph.einsum"(%a, %b) {equation = "bik,bjk->bij"} : (tensor<2x3x4xf32>, tensor<2x5x4xf32>) -> tensor<2x3x5xf32>
     """
@@ -72,7 +72,8 @@ class EinsumOp(GraphOp, name="einsum"):
     def infer(types: list[TensorType], equation: str) -> list[TensorType]:
         terms, result = _terms(equation)
         if len(terms) != len(types) or len({t.dtype for t in types}) != 1:
-            raise VerifyError(f"'{equation}' needs {len(terms)} operands of one element type, got {', '.join(str(t.mlir()) for t in types)}")
+            found = ", ".join(str(t.mlir()) for t in types)
+            raise VerifyError(f"'{equation}' needs {len(terms)} operands of one element type, got {found}")
         extents = _extents(equation, [t.shape for t in types])
         if len(set(result)) != len(result) or any(c not in extents for c in result):
             raise VerifyError(f"the result of '{equation}' repeats a letter or has one that no operand has")

@@ -98,8 +98,9 @@ class ConvTransposeOp(GraphOp, name="conv_transpose"):
         return [x.with_shape((x.shape[0], maps, *size) if layout == "nchw" else (x.shape[0], *size, maps))]
 
     def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
-        """Positions o = q*stride + r get a loop over q and one over the phase r; phase r meets every stride-th tap, so that the sum is affine:
-        with k = stride*j + r it reads x[q - j]. The kernel is padded to whole multiples of the stride, and reversed to read x forwards."""
+        """Positions o = q*stride + r get a loop over q and one over the phase r. Phase r meets every stride-th tap, so the sum is affine:
+        with k = stride*j + r it reads x[q - j]. The kernel is padded to whole multiples of the stride, and reversed to read x forwards.
+        """
         out, layout, groups = self.types[0], self.py("layout"), self.py("groups")
         x, w = xs
         first_x, first_w = (2, 2) if layout == "nchw" else (1, 0)
@@ -173,7 +174,8 @@ class _Phase:
 class _Nest:
     """The loops of a grouped convolution: batch, groups (if several), channels and positions of the result; then channels and taps summed.
 
-    positions: for each spatial dimension its result loops, counted within the spatial ones. taps: extent of each dimension that has a tap loop.
+    positions: for each spatial dimension its result loops, counted within the spatial ones. taps: extent of each dimension that has a
+    loop over taps.
     """
 
     def __init__(self, layout: str, groups: int, positions: list[list[int]], depth: int, taps: dict[int, int]) -> None:

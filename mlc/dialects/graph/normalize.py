@@ -30,7 +30,8 @@ class LayerNormOp(GraphOp, name="layer_norm"):
         mean = _mean(b, along, x, acc)
         spread = b.reduce(along.outer, along.over, acc, 0, [(x, along.read), (mean, along.kept)], lambda s, v, m: s + (v - m) * (v - m))
         inverse = _inverse_root(b, along, spread, eps)
-        return [b.compute(out.shape, out.dtype, [(x, lambda *i: i), (mean, along.spread), (inverse, along.spread)], lambda v, m, r: (v - m) * r)]
+        reads = [(x, lambda *i: i), (mean, along.spread), (inverse, along.spread)]
+        return [b.compute(out.shape, out.dtype, reads, lambda v, m, r: (v - m) * r)]
 
 
 class RmsNormOp(GraphOp, name="rms_norm"):

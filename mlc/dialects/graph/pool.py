@@ -64,8 +64,8 @@ class PoolOp(GraphOp, name="pool"):
 class MaxPoolIndicesOp(GraphOp, name="max_pool_indices"):
     """Where the maximum of each window of `pool(kind = "max")` stands: its position (of the first one) in the flattened, unpadded input.
 
-    low, size: leading padding and unpadded extents of the pooled dimensions, which are the last ones. A position counts all dimensions, row-major;
-    column_major counts the pooled dimensions in reverse order of significance.
+    low, size: leading padding and unpadded extents of the pooled dimensions, which are the last ones. A position counts all dimensions,
+    row-major; column_major counts the pooled dimensions in reverse order of significance.
 
     Example: %i = "graph.max_pool_indices"(%x) {kernel = [2], strides = [2], dilations = [1], axis = 2, low = [0], size = [8]}
                   : (tensor<1x3x8xf32>) -> tensor<1x3x4xi64>

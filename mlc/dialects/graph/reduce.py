@@ -95,7 +95,8 @@ class ReduceOp(GraphOp, name="reduce"):
         peak = b.reduce(along.outer, along.over, acc, lowest(acc), [(x, along.read)], lambda m, v: m.max(v.to(acc)))
         # An infinite peak would make inf - inf; without it the sum is inf or 0 by itself.
         peak = b.compute(along.outer, acc, [(peak, _same)], lambda m: select(m.abs().eq(inf), b.constant(0, acc), m))
-        total = b.reduce(along.outer, along.over, acc, 0, [(x, along.read), (peak, along.kept)], lambda s, v, m: s + (v.to(acc) - m).math("exp"))
+        total = b.reduce(along.outer, along.over, acc, 0, [(x, along.read), (peak, along.kept)],
+                         lambda s, v, m: s + (v.to(acc) - m).math("exp"))
         return b.compute(along.outer, self.types[0].dtype, [(total, _same), (peak, _same)],
                          lambda s, m: (s.math("log") + m).to(compute_dtype(self.types[0].dtype)))
 

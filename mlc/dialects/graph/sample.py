@@ -56,8 +56,8 @@ class ResampleOp(GraphOp, name="resample"):
 class GridSampleOp(GraphOp, name="grid_sample"):
     """x [N, C, D1..Dr] at the points of grid [N, O1..Or, r], whose last dimension counts Dr first, in coordinates from -1 to 1.
 
-    mode: nearest (ties to even), linear, cubic (a = -0.75). padding: zeros, border, reflection. align_corners: -1 and 1 are the centres of the
-    border elements, not their outer edges.
+    mode: nearest (ties to even), linear, cubic (a = -0.75). padding: zeros, border, reflection. align_corners: -1 and 1 are the centres of
+    the border elements, not their outer edges.
 
     Example: %y = "graph.grid_sample"(%x, %g) {mode = "linear", padding = "zeros"}
                   : (tensor<1x3x8x9xf32>, tensor<1x4x5x2xf32>) -> tensor<1x3x4x5xf32>
@@ -75,7 +75,8 @@ class GridSampleOp(GraphOp, name="grid_sample"):
         x, grid = types
         if mode not in SAMPLE_MODES or padding not in PADDINGS:
             raise VerifyError(f"has mode '{mode}' and padding '{padding}', expected one of {SAMPLE_MODES} and {PADDINGS}")
-        if grid.rank != x.rank or grid.shape[0] != x.shape[0] or grid.shape[-1] != x.rank - 2 or not x.dtype.is_float or not grid.dtype.is_float:
+        fits = grid.rank == x.rank and grid.shape[0] == x.shape[0] and grid.shape[-1] == x.rank - 2
+        if not fits or not x.dtype.is_float or not grid.dtype.is_float:
             raise VerifyError(f"cannot sample {x.mlir()} at {grid.mlir()}")
         return [x.with_shape((*x.shape[:2], *grid.shape[1:-1]))]
 
@@ -141,7 +142,7 @@ def _bring_in(i: Scalar, extent: int, low: float, high: float, padding: str) -> 
 
 
 def _reflect(v: Scalar, low: float, high: float) -> Scalar:
-    """v mirrored at low and high until it is between them."""
+    """The coordinate mirrored at low and high until it is between them."""
     span = high - low
     if span <= 0:
         return v * 0.0 + low
@@ -156,8 +157,8 @@ def _reflect(v: Scalar, low: float, high: float) -> Scalar:
 class DeformSampleOp(GraphOp, name="deform_sample"):
     """The columns of a deformable convolution: x [N, C, H, W], offset [N, G*K*2, OH, OW], mask [N, G*K, OH, OW] -> [N, C, K, OH, OW].
 
-    K = kernel positions, row-major; column k at (oh, ow) reads x, linearly and with zeros outside, at oh*stride + kh*dilation - pad + offset, times
-    the mask (if there is one). Channel c uses the offsets of group c / (C/G).
+    K = kernel positions, row-major; column k at (oh, ow) reads x, linearly and with zeros outside, at oh*stride + kh*dilation - pad +
+    offset, times the mask (if there is one). Channel c uses the offsets of group c / (C/G).
 
     Example: %y = "graph.deform_sample"(%x, %o) {kernel = [2, 2], strides = [1, 1], dilations = [1, 1], pads = [0, 0], groups = 1}
                   : (tensor<1x3x3x3xf32>, tensor<1x8x2x2xf32>) -> tensor<1x3x4x2x2xf32>
@@ -286,7 +287,8 @@ class RoiAlignOp(GraphOp, name="roi_align"):
 class RoiMaxOp(GraphOp, name="roi_max"):
     """ONNX MaxRoiPool: x [N, C, H, W], rois [R, 5] (batch, x1, y1, x2, y2, corners included) -> [R, C, height, width].
 
-    Example: %y = "graph.roi_max"(%x, %r) {height = 2, width = 2, scale = 0.5} : (tensor<1x3x8x8xf32>, tensor<3x5xf32>) -> tensor<3x3x2x2xf32>
+    Example: %y = "graph.roi_max"(%x, %r) {height = 2, width = 2, scale = 0.5}
+                  : (tensor<1x3x8x8xf32>, tensor<3x5xf32>) -> tensor<3x3x2x2xf32>
     """
 
     x: Operand
@@ -336,5 +338,5 @@ deform_sample = builder(DeformSampleOp)
 roi_align = builder(RoiAlignOp)
 roi_max = builder(RoiMaxOp)
 
-__all__ = ["DeformSampleOp", "GridSampleOp", "ResampleOp", "RoiAlignOp", "RoiMaxOp", "deform_sample", "grid_sample", "resample", "roi_align",
-           "roi_max"]
+__all__ = ["DeformSampleOp", "GridSampleOp", "ResampleOp", "RoiAlignOp", "RoiMaxOp", "deform_sample", "grid_sample", "resample",
+           "roi_align", "roi_max"]

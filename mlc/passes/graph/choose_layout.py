@@ -11,7 +11,7 @@ from mlc.ir.mlir import ir
 from mlc.passes.graph.permute import attributes
 from mlc.passes.graph.rewrite import Rule, operands, rank, run_rules
 from mlc.passes.graph.simplify import simplify
-from mlc.passes.graph.sink import sink_transposes
+from mlc.passes.graph.sink import settle
 from mlc.passes.graph.views import inverse
 from mlc.passes.registry import Pass, PassContext
 
@@ -57,8 +57,5 @@ class ChooseLayout(Pass):
     def run(self, module: ir.Module, ctx: PassContext) -> None:
         if self.layout == "nchw" or not run_rules(module, lambda known: RULES):
             return
-        simplify(module)
-        for _ in range(self.rounds):
-            if not sink_transposes(module):
-                return
-            simplify(module)
+        simplify(module, movements_only=True)
+        settle(module, self.rounds)

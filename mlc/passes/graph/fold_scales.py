@@ -14,15 +14,15 @@ from mlc.dialects.graph.convolution import ConvOp, ConvTransposeOp
 from mlc.dialects.graph.movement import broadcast, reshape
 from mlc.ir.mlir import ir
 from mlc.passes.graph.permute import attributes
-from mlc.passes.graph.rewrite import Known, Rule, defining, operands, producer, result, run_rules, shape, single_use, size, type_of
+from mlc.passes.graph.rewrite import Known, Rule, beside, operands, producer, result, run_rules, shape, single_use, size, type_of
 from mlc.passes.registry import Pass, PassContext
 
 _CONTRACTIONS = (ConvOp.OPERATION_NAME, ConvTransposeOp.OPERATION_NAME, MatmulOp.OPERATION_NAME)
 
 
-def _contraction(value: ir.Value) -> Any:
-    """The op that makes `value`, if it is a contraction that nobody else reads."""
-    operation = defining(value)
+def _contraction(op: Any, value: ir.Value) -> Any:
+    """The op beside `op` that makes `value`, if it is a contraction that nobody else reads."""
+    operation = beside(op, value)
     return operation.opview if operation is not None and operation.name in _CONTRACTIONS and single_use(value) else None
 
 
@@ -94,7 +94,7 @@ def rules(known: Known) -> dict[str, list[Rule]]:
         """Of contraction * s, or / s."""
         if op.fn not in ("mul", "div") or (found := sides(op)) is None:
             return None
-        inner = _contraction(found[0])
+        inner = _contraction(op, found[0])
         return None if inner is None else _scaled(inner, found[1], op.fn, known)
 
     def scale_biased(op: ElementwiseOp) -> ir.Value | None:
@@ -104,7 +104,7 @@ def rules(known: Known) -> dict[str, list[Rule]]:
         sum_ = producer(found[0], ElementwiseOp)
         if sum_ is None or sum_.fn not in ("add", "sub") or not single_use(found[0]) or (terms := sides(sum_)) is None:
             return None
-        inner = _contraction(terms[0])
+        inner = _contraction(op, terms[0])
         if inner is None:
             return None
         scaled = _scaled(inner, found[1], op.fn, known)
@@ -115,7 +115,7 @@ def rules(known: Known) -> dict[str, list[Rule]]:
         if op.fn != "add" or (found := sides(op)) is None:
             return None
         sum_ = producer(found[0], ElementwiseOp, fn="add")
-        if sum_ is None or not single_use(found[0]) or (terms := sides(sum_)) is None or _contraction(terms[0]) is None:
+        if sum_ is None or not single_use(found[0]) or (terms := sides(sum_)) is None or _contraction(op, terms[0]) is None:
             return None
         total = elementwise("add", terms[1], found[1])
         return elementwise("add", terms[0], total) if size(total) == max(size(terms[1]), size(found[1])) else None

@@ -26,7 +26,7 @@ from mlc.dialects.graph.reduce import ReduceOp
 from mlc.dtypes import BY_NAME, DType
 from mlc.ir.mlir import ir
 from mlc.passes.graph.permute import attributes
-from mlc.passes.graph.rewrite import Rule, array, operand, operands, producer, result, shape, splat, type_of
+from mlc.passes.graph.rewrite import Rule, array, beside, operand, operands, producer, result, shape, splat, type_of
 
 # fn -> the neutral element of its second operand; and of its first, where it commutes.
 _NEUTRAL: dict[str, float | bool] = {"add": 0, "sub": 0, "mul": 1, "div": 1, "pow": 1, "and": True, "or": False}
@@ -193,7 +193,7 @@ def slice_of_concat(op: SliceOp) -> ir.Value | None:
 def slice_of_transpose(op: SliceOp) -> ir.Value | None:
     """Cut first, move less."""
     inner = producer(operand(op), TransposeOp)
-    if inner is None:
+    if inner is None or beside(op, operand(op)) is None:
         return None
     perm, places = inner.perm, range(len(inner.perm))
     starts, sizes, steps = ([values[perm.index(d)] for d in places] for values in (op.starts, op.sizes, op.steps))
@@ -204,7 +204,7 @@ def slice_of_reshape(op: SliceOp) -> ir.Value | None:
     """slice(reshape(x)) is reshape(slice(x)) where every cut dimension is the outer part of one of x (split heads, stacked q, k, v), or has
     one of x as its outer part and is cut between its elements (shuffled channels)."""
     inner = producer(operand(op), ReshapeOp)
-    if inner is None:
+    if inner is None or beside(op, operand(op)) is None:
         return None
     x = operand(inner)
     full, old = shape(operand(op)), shape(x)

@@ -7,7 +7,7 @@ from mlc.dialects.graph import CastOp, ElementwiseOp, MatmulOp, matmul
 from mlc.dialects.graph.movement import PadOp, ReshapeOp, TransposeOp, reshape, transpose
 from mlc.ir.mlir import ir
 from mlc.passes.graph.permute import permuted
-from mlc.passes.graph.rewrite import Known, Rule, defining, operand, operands, result, shape, single_use
+from mlc.passes.graph.rewrite import Known, Rule, beside, defining, operand, operands, result, shape, single_use
 from mlc.passes.graph.views import Shape, Step, View, cost, inverse, transposes
 
 _RESHAPE, _TRANSPOSE = ReshapeOp.OPERATION_NAME, TransposeOp.OPERATION_NAME
@@ -33,9 +33,10 @@ def build(x: ir.Value, steps: tuple[Step, ...]) -> ir.Value:
 
 
 def chain(value: ir.Value) -> tuple[ir.Value, tuple[Step, ...]]:
-    """`value` as reshapes and transposes of a value that is neither."""
+    """`value` as reshapes and transposes, all in one block, of a value that is neither."""
     steps: list[Step] = []
-    while (operation := defining(value)) is not None and operation.name in (_RESHAPE, _TRANSPOSE):
+    first = defining(value)
+    while first is not None and (operation := beside(first, value)) is not None and operation.name in (_RESHAPE, _TRANSPOSE):
         op = operation.opview
         steps.append(("reshape", tuple(op.shape)) if operation.name == _RESHAPE else ("transpose", tuple(op.perm)))
         value = operation.operands[0]
@@ -64,7 +65,7 @@ def _nearer(op: Any, distance: int) -> ir.Value:
 
 def raise_transpose(op: TransposeOp) -> ir.Value | None:
     """transpose(f(x)) is f(transpose(x)) where x comes out of a transpose that then does both."""
-    inner = defining(operand(op))
+    inner = beside(op, operand(op))
     if inner is None or inner.name not in (PadOp.OPERATION_NAME, ElementwiseOp.OPERATION_NAME, CastOp.OPERATION_NAME):
         return None
     x, there = inner.operands[0], tuple(op.perm)

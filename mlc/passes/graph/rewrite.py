@@ -32,6 +32,12 @@ def defining(value: ir.Value) -> ir.Operation | None:
     return None if isinstance(owner, ir.Block) else owner.operation
 
 
+def beside(op: Any, value: ir.Value) -> ir.Operation | None:
+    """The operation that makes `value`, if it stands in the block of `op`: work must not move from before a loop into it."""
+    operation = defining(value)
+    return operation if operation is not None and operation.block == op.operation.block else None
+
+
 def operands(op: Any) -> list[ir.Value]:
     return list(op.operation.operands)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mlc.dialects.graph import ElementwiseOp
 from mlc.ir.mlir import ir
 from mlc.passes.graph import fold, identities, movements
 from mlc.passes.graph.rewrite import Known, Rule, run_rules
@@ -18,9 +19,13 @@ def rules(known: Known) -> dict[str, list[Rule]]:
     return merged
 
 
-def simplify(module: ir.Module) -> int:
-    """Applies every rule until none applies; returns how many did."""
-    return run_rules(module, rules)
+def _of_movements(known: Known) -> dict[str, list[Rule]]:
+    return {name: found for name, found in rules(known).items() if name != ElementwiseOp.OPERATION_NAME}
+
+
+def simplify(module: ir.Module, *, movements_only: bool = False) -> int:
+    """Applies every rule until none applies; returns how many did. movements_only: leaves arithmetic, which is most ops, alone."""
+    return run_rules(module, _of_movements if movements_only else rules)
 
 
 @dataclass(frozen=True)

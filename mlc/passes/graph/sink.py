@@ -14,7 +14,7 @@ from mlc.ir.mlir import ir
 from mlc.passes.cleanup import drop_dead
 from mlc.passes.graph.movements import chain, shortest
 from mlc.passes.graph.permute import Perm, can_permute, is_permutable, is_vector, main_rank, permuted
-from mlc.passes.graph.rewrite import Known, blocks, defining, operands, rank, replace, result, shape, single_use, size, users
+from mlc.passes.graph.rewrite import Known, beside, blocks, defining, operands, rank, replace, result, shape, single_use, size, users
 from mlc.passes.graph.simplify import simplify
 from mlc.passes.graph.views import inverse, transposes
 from mlc.passes.registry import Pass, PassContext
@@ -98,7 +98,7 @@ class _Sink:
         order = main_rank(op)
         candidates: dict[Perm, list[int]] = {}
         for i, value in enumerate(values):
-            source = defining(value)
+            source = beside(op, value)
             if source is not None and source.name == _TRANSPOSE and rank(value) == order and not self.known(value):
                 candidates.setdefault(tuple(source.opview.perm), []).append(i)
         best = max(candidates, key=lambda perm: sum(size(values[i]) for i in candidates[perm]), default=None)
@@ -140,6 +140,14 @@ def sink_transposes(module: ir.Module) -> int:
     return count
 
 
+def settle(module: ir.Module, rounds: int) -> None:
+    """Sinks transposes and shortens the chains they come to stand in, until neither helps."""
+    for _ in range(rounds):
+        if not sink_transposes(module):
+            return
+        simplify(module, movements_only=True)
+
+
 @dataclass(frozen=True)
 class SinkTransposes(Pass):
     """Moves transposes down until they cancel, shrink or are absorbed, and simplifies what they meet."""
@@ -148,7 +156,4 @@ class SinkTransposes(Pass):
     rounds: int = 4
 
     def run(self, module: ir.Module, ctx: PassContext) -> None:
-        for _ in range(self.rounds):
-            if not sink_transposes(module):
-                return
-            simplify(module)
+        settle(module, self.rounds)

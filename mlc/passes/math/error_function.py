@@ -32,8 +32,6 @@ def erfc(x: Value) -> Value:
     square = a * a
     rest = a.fma(a, -square)  # e^-(a^2) = e^-square (1 - rest)
     scaled = t.polynomial(_TAIL) / (a + a + 1.0)
-    # The product may be subnormal, so it is rounded there once: half of the exponent first, both halves equal.
-    half = exp(square * -0.5)
-    tail = scaled.mad(-rest, scaled) * half * half
+    tail = exp(-square, scaled.mad(-rest, scaled))
     tail = (x < 0.0).choose(2.0 - tail, tail)
     return (a < 0.5).choose(1.0 - _small(x), tail)

@@ -55,7 +55,7 @@ def _format(x: Value) -> _Format:
 
 
 def _reduce(x: Value, added: int) -> tuple[Value, Value]:
-    """r in [-ln2 / 2, ln2 / 2] with x = n ln2 + r, and bits whose low end is n + added. `added` must be even: ties round the same."""
+    """r in [-ln2 / 2, ln2 / 2] with x = n ln2 + r, and bits whose low end is n + added."""
     fmt = _format(x)
     sum_ = x.fma(_LOG2E, fmt.magic + added)
     n = sum_ - (fmt.magic + added)
@@ -74,10 +74,12 @@ def _exp_of_r(r: Value) -> Value:
     return r.polynomial((1.0, 1.0, *_format(r).q))
 
 
-def exp(x: Value) -> Value:
+def exp(x: Value, factor: Value | None = None) -> Value:
+    """e^x, times a factor of moderate size before results become subnormal."""
     fmt = _format(x)
     r, bits = _reduce(x.at_least(fmt.lowest).at_most(fmt.highest), 2 * fmt.bias)
-    return _scaled(_exp_of_r(r), bits)
+    p = _exp_of_r(r)
+    return _scaled(p if factor is None else p * factor, bits)
 
 
 def exp2_sum(high: Value, low: Value | None = None) -> Value:
@@ -99,13 +101,8 @@ def exp2(x: Value) -> Value:
 def small_exp(x: Value) -> Value:
     """e^x where that neither overflows nor is subnormal."""
     fmt = _format(x)
-    r, bits = _reduce_odd(x)
+    r, bits = _reduce(x, fmt.bias)
     return _exp_of_r(r) * (bits << fmt.fraction).as_float()
-
-
-def _reduce_odd(x: Value) -> tuple[Value, Value]:
-    """As `_reduce`, with n + bias in the bits. The bias is odd: a tie rounds the other way, which does not matter."""
-    return _reduce(x, _format(x).bias)
 
 
 def expm1(x: Value) -> Value:
@@ -125,7 +122,7 @@ def tanh(x: Value) -> Value:
     if x.bits == 64:
         t = expm1((a + a).at_most(fmt.saturated))
         return (t / (t + 2.0)).with_sign(x)
-    r, bits = _reduce_odd((a + a).at_most(fmt.saturated))
+    r, bits = _reduce((a + a).at_most(fmt.saturated), fmt.bias)
     large = 1.0 - 2.0 / _exp_of_r(r).fma((bits << fmt.fraction).as_float(), 1.0)
     z = a * a
     small = (a * z).mad(z.polynomial(_TANH_SMALL), a)

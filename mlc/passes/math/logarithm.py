@@ -83,8 +83,13 @@ def _join(e: Value, f: Value, base: dict[int, tuple[_Parts, _Parts]]) -> Value:
 
 
 def _log(x: Value, base: dict[int, tuple[_Parts, _Parts]]) -> Value:
-    result = (x < inf).choose(_join(*split(x), base), x)  # infinity and NaN stay
-    return (x > 0.0).choose(result, (x < 0.0).choose(x.constant(nan), x + x.eq(0.0).choose(x.constant(-inf), x)))
+    return _bounded(x, 0.0, _join(*split(x), base))
+
+
+def _bounded(x: Value, zero: float, result: Value) -> Value:
+    """The result where the logarithm is finite: -inf at `zero`, NaN below it and for NaN, infinity at infinity."""
+    edge = x.eq(zero).choose(x.constant(-inf), nan)
+    return (x > zero).choose((x < inf).choose(result, x), edge)
 
 
 def log(x: Value) -> Value:
@@ -109,9 +114,7 @@ def log1p(x: Value) -> Value:
     scale = (((127 if x.bits == 32 else 1023) + 2 << fraction) - exponent).as_float()
     f = (x * 0.25).fma(scale, scale.fma(0.25, -1.0))
     result = _join(_to_float(high >> fraction, x.element), f, _NATURAL)
-    result = (x < inf).choose(result, x)
-    result = (x > -1.0).choose(result, (x < -1.0).choose(x.constant(nan), x + x.eq(-1.0).choose(x.constant(-inf), x)))
-    return (x.abs() < 2.0**-(fraction + 2)).choose(x, result)
+    return (x.abs() < 2.0**-(fraction + 2)).choose(x, _bounded(x, -1.0, result))
 
 
 def asinh(x: Value) -> Value:

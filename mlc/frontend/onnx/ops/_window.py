@@ -46,7 +46,8 @@ def window_of(ctx: NodeContext, spatial: Sequence[int], kernel: Sequence[int], *
             after = total - before
         room = n + before + after - reach
         if room < 0 and not (ceil and room > -strides[d]):
-            raise ModelError(f"a window of {reach} does not fit the {n + before + after} padded elements of spatial dimension {d}", node=ctx.label)
+            raise ModelError(f"a window of {reach} does not fit the {n + before + after} padded elements of spatial dimension {d}",
+                             node=ctx.label)
         count = (-(-room // strides[d]) if ceil else room // strides[d]) + 1
         if ceil and (count - 1) * strides[d] >= n + before:
             count -= 1  # a window that starts in the padding after the input does not count

@@ -148,11 +148,12 @@ def group_query_attention(ctx: NodeContext) -> Sequence[ir.Value | None]:
     if not exact:
         mask = both(in_window(queries, keys, cached, left, 0), mask)
         left = right = -1
-    attributes = {"scale": _scale(ctx, width), "offset": before if exact else 0, "left": left, "right": right, "softcap": ctx.attr("softcap", 0.0)}
+    y = graph.attention(q, k, v, mask, scale=_scale(ctx, width), offset=before if exact else 0, left=left, right=right,
+                        softcap=ctx.attr("softcap", 0.0))
     if ctx.attr("smooth_softmax", 0) or ctx.has(11):
         raise ctx.unsupported("smooth_softmax and head_sink are not supported")
     ctx.ignore("k_quant_type", "v_quant_type", "kv_cache_bit_width")
-    return [merge_heads(graph.attention(q, k, v, mask, **attributes)), k, v]
+    return [merge_heads(y), k, v]
 
 
 def _rotated(ctx: NodeContext, q: ir.Value, k: ir.Value, start: ir.Value | int, queries: int) -> list[ir.Value]:

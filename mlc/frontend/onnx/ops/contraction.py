@@ -51,7 +51,7 @@ def gemm(ctx: NodeContext) -> Sequence[ir.Value]:
 
 
 def _scaled(x: ir.Value, factor: float) -> ir.Value:
-    """x * factor; on integers, by a factor that may be a fraction, computed in floats and truncated."""
+    """The product; on integers, by a factor that may be a fraction, computed in floats and truncated."""
     if factor == 1.0:
         return x
     dtype = dtype_of(x)

@@ -10,7 +10,7 @@ from mlc.dialects import graph
 from mlc.errors import ModelError
 from mlc.frontend.onnx.context import NodeContext
 from mlc.frontend.onnx.ops._emit import add, apply, cast, channelwise, concat, cut, dtype_of, mul, pad, reshape, shape_of
-from mlc.frontend.onnx.ops._window import Window, window_of
+from mlc.frontend.onnx.ops._window import window_of
 from mlc.frontend.onnx.registry import converter
 from mlc.ir.mlir import ir
 
@@ -21,7 +21,7 @@ def conv(ctx: NodeContext) -> Sequence[ir.Value]:
 
 
 def conv_of(ctx: NodeContext, x: ir.Value, w: ir.Value) -> ir.Value:
-    """x convolved with w by the node's attributes (strides, dilations, group, pads, auto_pad, kernel_shape), without bias."""
+    """Convolution of x and w by the node's attributes (strides, dilations, group, pads, auto_pad, kernel_shape), without bias."""
     window = window_of(ctx, shape_of(x)[2:], _kernel(ctx, shape_of(x), shape_of(w)))
     x = pad(x, [0, 0, *window.low], [0, 0, *window.high])
     return graph.conv(x, w, strides=window.strides, dilations=window.dilations, groups=ctx.attr("group", 1), layout="nchw")
@@ -64,10 +64,13 @@ def fused_conv(ctx: NodeContext) -> Sequence[ir.Value]:
 def conv_transpose(ctx: NodeContext) -> Sequence[ir.Value]:
     x, w = ctx.ir(0), ctx.ir(1)
     kernel, spatial, rank = _kernel(ctx, shape_of(x), shape_of(w)), shape_of(x)[2:], len(shape_of(x)) - 2
-    attributes = {name: list(ctx.attr(name, None) or [fill] * rank) for name, fill in (("strides", 1), ("dilations", 1), ("output_padding", 0))}
+    lists = (("strides", 1), ("dilations", 1), ("output_padding", 0))
+    attributes = {name: list(ctx.attr(name, None) or [fill] * rank) for name, fill in lists}
     pads, wanted, auto = ctx.attr("pads", None) or [0] * 2 * rank, ctx.attr("output_shape", None), ctx.attr("auto_pad", "NOTSET")
-    if any(len(v) != rank for v in attributes.values()) or len(pads) != 2 * rank or (wanted is not None and len(wanted) not in (rank, rank + 2)):
-        raise ModelError(f"attributes {attributes}, pads {pads}, output_shape {wanted} do not fit {rank} spatial dimensions", node=ctx.label)
+    fits = all(len(v) == rank for v in attributes.values()) and len(pads) == 2 * rank
+    if not fits or (wanted is not None and len(wanted) not in (rank, rank + 2)):
+        raise ModelError(f"attributes {attributes}, pads {pads}, output_shape {wanted} do not fit {rank} spatial dimensions",
+                         node=ctx.label)
     strides, dilations, extra = attributes.values()
     low, size = [], []
     for d in range(rank):
@@ -91,7 +94,7 @@ def col2im(ctx: NodeContext) -> Sequence[ir.Value]:
     """Overlapping blocks summed: a transposed convolution whose kernel puts each column row at its own tap."""
     x, image, block = ctx.ir(0), [int(d) for d in ctx.value(1)], [int(d) for d in ctx.value(2)]
     rank = len(block)
-    window = _blocks(ctx, image, block)
+    window = window_of(ctx, image, block)
     n, rows, _ = shape_of(x)
     taps = prod(block)
     if rows % taps or shape_of(x)[2] != prod(window.size) or len(image) != rank:
@@ -100,10 +103,6 @@ def col2im(ctx: NodeContext) -> Sequence[ir.Value]:
     eye = ctx.const(np.eye(taps, dtype=dtype_of(x).numpy).reshape(taps, 1, *block))
     y = graph.conv_transpose(columns, eye, strides=window.strides, dilations=window.dilations, pads=window.low, size=image)
     return [reshape(y, (n, rows // taps, *image))]
-
-
-def _blocks(ctx: NodeContext, image: Sequence[int], block: Sequence[int]) -> Window:
-    return window_of(ctx, image, block)
 
 
 @converter("CausalConvWithState")
@@ -134,7 +133,8 @@ def deform_conv(ctx: NodeContext) -> Sequence[ir.Value]:
     n, c, taps, *out = shape_of(columns)
     maps = shape_of(w)[0]
     if out != window.size or c != shape_of(w)[1] * groups or maps % groups:
-        raise ModelError(f"input {list(shape_of(x))}, weights {list(shape_of(w))} and offsets {list(shape_of(offset))} do not fit", node=ctx.label)
+        raise ModelError(f"input {list(shape_of(x))}, weights {list(shape_of(w))} and offsets {list(shape_of(offset))} do not fit",
+                         node=ctx.label)
     columns = reshape(columns, (n, groups, c // groups, taps, *out))
     y = graph.einsum("ngckhw,gmck->ngmhw", columns, reshape(w, (groups, maps // groups, c // groups, taps)))
     return [_with_bias(reshape(y, (n, maps, *out)), None if bias is None else cast(bias, dtype_of(x)))]

@@ -31,7 +31,8 @@ def _loss(ctx: NodeContext, logs: ir.Value) -> ir.Value:
     target, weight, ignored, reduction = ctx.ir(1), ctx.maybe_ir(2), ctx.attr("ignore_index", None), ctx.attr("reduction", "mean")
     batch, classes, *rest = shape_of(logs)
     if shape_of(target) != (batch, *rest) or reduction not in ("none", "sum", "mean"):
-        raise ModelError(f"target {list(shape_of(target))} and reduction {reduction!r} do not fit scores {list(shape_of(logs))}", node=ctx.label)
+        raise ModelError(f"target {list(shape_of(target))} and reduction {reduction!r} do not fit scores {list(shape_of(logs))}",
+                         node=ctx.label)
     target = cast(target, I64)
     here = apply("eq", reshape(positions(classes), (classes, *[1] * len(rest))), reshape(target, (batch, 1, *rest)))
 
@@ -56,7 +57,8 @@ def _loss(ctx: NodeContext, logs: ir.Value) -> ir.Value:
     return div(total, graph.reduce(weights, kind="sum", axes=axes)) if reduction == "mean" else total
 
 
-# Optimisers: inputs are the rate R, the count T, then per tensor X, G and one or two states, each kind together; outputs likewise without G.
+# Optimisers: inputs are the rate R, the count T, then per tensor X, G and one or two states, each kind together; outputs the same
+# without G.
 
 Update = Callable[[ir.Value, ir.Value, list[ir.Value]], list[ir.Value]]
 

@@ -1,4 +1,4 @@
-"""Normalisations: graph.layer_norm and graph.rms_norm for what has statistics of its own, elementwise ops for scale, bias and given statistics."""
+"""Normalisations: graph.layer_norm and graph.rms_norm where statistics are taken, elementwise ops for scale, bias and given statistics."""
 
 from collections.abc import Sequence
 from math import prod
@@ -20,7 +20,7 @@ def _reciprocal_root(x: ir.Value, eps: float) -> ir.Value:
 
 
 def _affine(y: ir.Value, scale: ir.Value | None, bias: ir.Value | None) -> ir.Value:
-    """y * scale + bias, in y's type."""
+    """Scaled and shifted, in the type of y."""
     if scale is not None:
         y = mul(y, cast(scale, dtype_of(y)))
     return y if bias is None else add(y, cast(bias, dtype_of(y)))
@@ -193,7 +193,8 @@ def group_norm(ctx: NodeContext) -> Sequence[ir.Value]:
     rank = len(shape_of(x))
     perm = [0, rank - 1, *range(1, rank - 1)]
     inner = graph.transpose(x, perm=perm) if last else x
-    y = _affine(_group_norm(ctx, inner, ctx.attr("groups"), ctx.attr("epsilon", 1e-5)), channelwise(ctx.ir(1), rank), channelwise(ctx.ir(2), rank))
+    y = _group_norm(ctx, inner, ctx.attr("groups"), ctx.attr("epsilon", 1e-5))
+    y = _affine(y, channelwise(ctx.ir(1), rank), channelwise(ctx.ir(2), rank))
     if ctx.attr("activation", 0):
         y = mul(y, apply("sigmoid", y))
     return [graph.transpose(y, perm=[0, *range(2, rank), 1]) if last else y]
@@ -233,7 +234,7 @@ def lp_normalization(ctx: NodeContext) -> Sequence[ir.Value]:
 
 @converter("LRN")
 def lrn(ctx: NodeContext) -> Sequence[ir.Value]:
-    """x / (bias + alpha/size * sum of squares over `size` neighbouring channels) ** beta."""
+    """Division by (bias + alpha/size * sum of squares over `size` neighbouring channels) ** beta."""
     x, size = ctx.ir(0), ctx.attr("size")
     xw, rank = cast(x, wide(dtype_of(x))), len(shape_of(x))
     before = (size - 1) // 2

@@ -61,9 +61,10 @@ class Layer:
         self.x = transpose(x, (1, 0, 2)) if self.layout else x
         self.steps, self.batch, width = shape_of(self.x)
         rows, count = self.gates * self.hidden, len(self.directions)
-        if shape_of(w) != (count, rows, width) or shape_of(r) != (count, rows, self.hidden) or ctx.attr("hidden_size", self.hidden) != self.hidden:
-            raise ModelError(f"direction {direction}: W {list(shape_of(w))} and R {list(shape_of(r))} do not fit an input of width {width} and "
-                             f"hidden_size {ctx.attr('hidden_size', self.hidden)}", node=ctx.label)
+        stated = ctx.attr("hidden_size", self.hidden)
+        if shape_of(w) != (count, rows, width) or shape_of(r) != (count, rows, self.hidden) or stated != self.hidden:
+            raise ModelError(f"direction {direction}: W {list(shape_of(w))} and R {list(shape_of(r))} do not fit an input of width {width} "
+                             f"and hidden_size {stated}", node=ctx.label)
 
     def of(self, i: int, d: int) -> ir.Value | None:
         """Direction d of input i, without that dimension."""
@@ -74,7 +75,7 @@ class Layer:
         return reshape(part, shape_of(part)[1:])
 
     def projections(self, bias: Callable[[ir.Value, ir.Value], ir.Value]) -> list[ir.Value]:
-        """x W^T + bias(Wb, Rb) of all steps, per direction: [S, B, gates*hidden]."""
+        """Products x W^T + bias(Wb, Rb) of all steps, per direction: [S, B, gates*hidden]."""
         rows, found = self.gates * self.hidden, []
         flat = reshape(self.x, (self.steps * self.batch, shape_of(self.x)[2]))
         for d in range(len(self.directions)):
@@ -103,7 +104,10 @@ class Layer:
 
     def run(self, projections: list[ir.Value], states: list[list[ir.Value]],
             step: Callable[[int, ir.Value, list[ir.Value]], list[ir.Value]]) -> list[ir.Value | None]:
-        """The loop. states: of each direction, the hidden state first. step(direction, projection, states) -> new states. Returns Y, Y_h, ..."""
+        """The loop. states: of each direction, the hidden state first. step(direction, projection, states) gives new states.
+
+        Returns Y, Y_h, ...
+        """
         count, each = len(self.directions), len(states[0])
         valid = self._valid()
         carried = [s for direction in states for s in direction]

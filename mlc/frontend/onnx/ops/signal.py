@@ -23,7 +23,7 @@ def _complex(angle: np.ndarray, scale: float | np.ndarray, parts: int) -> np.nda
 
 
 def _turn(a: np.ndarray, b: np.ndarray, n: int, sign: int) -> np.ndarray:
-    """sign * 2 pi a b / n, with the product reduced to the circle while it is an integer."""
+    """The angle sign * 2 pi a b / n, with the product reduced to the circle while it is an integer."""
     return sign * 2 * np.pi * ((a * b) % n) / n
 
 
@@ -85,7 +85,8 @@ def _dft(ctx: NodeContext, axis: int) -> Sequence[ir.Value]:
     rank = len(shape_of(x))
     at = axis_of(ctx, axis, rank)
     if rank < 2 or at == rank - 1 or shape_of(x)[-1] not in (1, 2):
-        raise ModelError(f"cannot transform axis {axis} of {list(shape_of(x))}: the last dimension holds the 1 or 2 parts of a number", node=ctx.label)
+        raise ModelError(f"cannot transform axis {axis} of {list(shape_of(x))}: the last dimension holds the 1 or 2 parts of a number",
+                         node=ctx.label)
     extent = shape_of(x)[at]
     n = int(length.reshape(())) if length is not None else 2 * (extent - 1) if inverse and onesided else extent
     if n < 1:

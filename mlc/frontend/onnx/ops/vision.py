@@ -146,7 +146,7 @@ def grid_sample(ctx: NodeContext) -> Sequence[ir.Value]:
 
 @converter("AffineGrid")
 def affine_grid(ctx: NodeContext) -> Sequence[ir.Value]:
-    """theta [N, r, r+1] applied to the homogeneous coordinates of every output element, which are known; the last dimension comes first."""
+    """The map theta [N, r, r+1] of the homogeneous coordinates of every output element, which are known; the last dimension comes first."""
     theta, size = ctx.ir(0), [int(d) for d in ctx.value(1)]
     n, spatial = size[0], size[2:]
     if shape_of(theta) != (n, len(spatial), len(spatial) + 1):

@@ -1,0 +1,156 @@
+"""Trigonometric functions of f32 and their inverses: quarter turns taken off, then polynomials on what is left.
+
+sin, cos, tan: Cody and Waite's reduction with pi/2 in three parts below 2^17; beyond, Payne and Hanek's (1983) in 64-bit integers, behind
+a branch that is taken when any lane needs it. The inverses reduce as in Cephes and fdlibm. The polynomials are our own minimax fits.
+"""
+
+from collections.abc import Callable
+from math import inf, pi
+
+from mlc.ir.mlir import ir, scf, vector
+from mlc.passes.math.value import Value
+
+# pi/2 in parts, each cut off, so that all are positive (a reduced -0 stays -0) and x - n * the first is exact below 2^17.
+_HALF_PI = (1.570796251296997, 7.549789415861596e-08, 5.390302529957765e-15)
+_LARGE = 2.0**17
+_HALF_PI_ROUNDED, _HALF_PI_REST = 1.5707963705062866, -4.371138828673793e-08
+_SIN = (-0.166666538, 0.00833210628, -0.000195078828)  # (sin x - x) / x^3 in x^2, |x| <= pi/4: error 2^-28
+_COS = (1.0, -0.5, 0.0416666456, -0.00138873013, 2.44306684e-05)  # cos x in x^2: error 2^-33
+_TAN = (0.333333522, 0.133325711, 0.0540709756, 0.0212226417, 0.0109954318, -0.000118591568, 0.00448146276)  # as _SIN: 2^-29
+_ASIN = (0.166667536, 0.0749525279, 0.0454758964, 0.0241527017, 0.0422113948)  # as _SIN, |x| <= 1/2: 2^-27.6
+_ATAN = (-0.333332986, 0.19998531, -0.142640516, 0.109511748, -0.0840047523, 0.0579065457, -0.0311270021, 0.0108873611,
+         -0.0017875476)  # as _SIN, |x| <= 1: 2^-28.5
+# 2/pi = 0.A2F9836E..., two zero bits and its first 254 bits.
+_TWO_OVER_PI = int("A2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561", 16) >> 2
+
+
+def _reduce(x: Value) -> tuple[Value, Value]:
+    """r within about pi/4 of 0 and an integer whose low two bits count quarter turns: x = r + q pi/2."""
+    magic = 1.5 * 2.0**23
+    sum_ = x.fma(2 / pi, magic)
+    n, r = sum_ - magic, x
+    for part in _HALF_PI:
+        r = n.fma(-part, r)
+    a = x.abs()
+    large = (a >= _LARGE) & (a < inf)
+    r_large, q_large = _if_any(large, lambda: _reduce_large(x), (r, sum_.as_bits()))
+    return large.choose(r_large, r), large.choose(q_large, sum_.as_bits())
+
+
+def _if_any(condition: Value, compute: Callable[[], tuple[Value, ...]], otherwise: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Runs `compute` when the condition holds in any lane."""
+    any_, type_ = condition.ssa, condition.ssa.type
+    if isinstance(type_, ir.VectorType):
+        if type_.rank != 1:
+            size = 1
+            for extent in type_.shape:
+                size *= extent
+            any_ = vector.ShapeCastOp(ir.VectorType.get([size], condition.element), any_).result
+        any_ = vector.ReductionOp(condition.element, ir.Attribute.parse("#vector.kind<or>"), any_).result
+    branch = scf.IfOp(any_, [v.ssa.type for v in otherwise], hasElse=True)
+    with ir.InsertionPoint(branch.then_block):
+        scf.YieldOp([v.ssa for v in compute()])
+    with ir.InsertionPoint(branch.else_block):
+        scf.YieldOp([v.ssa for v in otherwise])
+    return tuple(Value(v, condition.machine) for v in branch.results)
+
+
+def _reduce_large(x: Value) -> tuple[Value, Value]:
+    """x = M 2^e; of M 2^e 2/pi / 4 only the bits behind the point matter: 64 of them from 96 of 2/pi that begin where 2^e says."""
+    bits = x.as_bits()
+    e = (bits.unsigned_shift(23) & 255) - 126
+    word, shift = e.unsigned_shift(5).extend(ir.IntegerType.get_signless(64)), (e & 31).extend(ir.IntegerType.get_signless(64))
+    mantissa = ((bits << 8) | 0x80000000).extend(ir.IntegerType.get_signless(64))
+
+    def window(k: int) -> Value:
+        """32 bits of 2/pi from bit e + 32 k on."""
+        pairs = [_TWO_OVER_PI >> (256 - 64 - 32 * j) & (1 << 64) - 1 for j in range(k, k + 5)]
+        pair = word.constant(pairs[0])
+        for j in range(1, 5):  # 2^17 <= x < 2^128 has e in 18..128
+            pair = word.eq(j).choose(word.constant(pairs[j]), pair)
+        return (pair << shift).unsigned_shift(32)
+
+    fraction = ((mantissa * window(0)) << 32) + (mantissa * window(1) + (mantissa * window(2)).unsigned_shift(32))
+    q = (fraction + (1 << 61)).unsigned_shift(62)
+    turn = (fraction - (q << 62)).to_float(ir.F64Type.get()) * (pi / 2 * 2.0**-62)
+    negative, q32, r = x < 0.0, q.narrow(ir.IntegerType.get_signless(32)), turn.narrow(x.element)
+    return negative.choose(-r, r), negative.choose(0 - q32, q32)
+
+
+def _sine(x: Value, quarters: int) -> Value:
+    """sin(x + quarters pi/2)."""
+    r, q = _reduce(x)
+    q = q + quarters if quarters else q
+    z = r * r
+    sine, cosine = (r * z).mad(z.polynomial(_SIN), r), z.polynomial(_COS)
+    y = (q & 1).ne(0).choose(cosine, sine)
+    return (y.as_bits() ^ ((q & 2) << 30)).as_float()
+
+
+def sin(x: Value) -> Value:
+    return (x.abs() < 2.0**-12).choose(x, _sine(x, 0))  # keeps -0
+
+
+def cos(x: Value) -> Value:
+    return _sine(x, 1)
+
+
+def tan(x: Value) -> Value:
+    r, q = _reduce(x)
+    z = r * r
+    rest = r * z * z.polynomial(_TAN)
+    t = r + rest
+    # -1 / t, corrected by what t lost in rounding.
+    inverse = -1.0 / t
+    residual = inverse.fma(rest - (t - r), inverse.fma(t, 1.0))
+    y = (q & 1).ne(0).choose(inverse.fma(residual, inverse), t)
+    return (x.abs() < 2.0**-12).choose(x, y)
+
+
+def _arc(x: Value) -> tuple[Value, Value, Value]:
+    """(large, t, w): asin of |x| is t + w, or pi/2 - 2 (t + w) for large ones, above 1/2. t has x's sign when it is not large."""
+    a = x.abs()
+    large = a > 0.5
+    z = large.choose((1.0 - a) * 0.5, x * x)
+    t = large.choose(z.sqrt(), x)
+    return large, t, t * z * z.polynomial(_ASIN)
+
+
+def asin(x: Value) -> Value:
+    large, t, w = _arc(x)
+    # 2 (pi/4 - t) first: exact where it cancels.
+    rest = (_HALF_PI_ROUNDED / 2 - t) - (w - _HALF_PI_REST / 2)
+    return large.choose(rest + rest, t + w).with_sign(x)
+
+
+def acos(x: Value) -> Value:
+    large, t, w = _arc(x)
+    y = (x > 0.5).choose(t + w, _HALF_PI_ROUNDED - (t + (w - _HALF_PI_REST)))
+    return large.choose(y + y, y)
+
+
+def atan(x: Value) -> Value:
+    a = x.abs()
+    large = a > 1.0
+    q = large.choose(-1.0 / a, a)
+    z = q * q
+    w = q * z * z.split_polynomial(_ATAN)
+    return large.choose(_HALF_PI_ROUNDED + (q + (w + _HALF_PI_REST)), q + w).with_sign(x)
+
+
+def atan2(y: Value, x: Value) -> Value:
+    """The angle is k pi/2 + or - atan of the smaller over the larger, k 0 to 2."""
+    ay, ax = y.abs(), x.abs()
+    swap, negative = ay > ax, x.as_bits() < 0
+    smaller, larger = swap.choose(ax, ay), swap.choose(ay, ax)
+    q = smaller / larger
+    q = larger.eq(0.0).choose(smaller, smaller.eq(inf).choose(q.constant(1.0), q))
+    q = (swap ^ negative).choose(-q, q)
+    z = q * q
+    w = q * z * z.split_polynomial(_ATAN)
+    zero = x.constant(0.0)
+
+    def offset(half_pi: float) -> Value:
+        return swap.choose(x.constant(half_pi), negative.choose(x.constant(2 * half_pi), zero))
+
+    return (offset(_HALF_PI_ROUNDED) + (q + (w + offset(_HALF_PI_REST)))).with_sign(y)
