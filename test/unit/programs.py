@@ -228,7 +228,8 @@ def _matmul(p: Program) -> None:
     else:
         batch = [1 if p.rng.random() < 0.3 else d for d in a.shape[:-2]][int(p.rng.integers(0, a.ndim - 1)):]
         n = int(p.rng.choice([16, 32, 48])) if p.rng.random() < 0.4 else n
-        make = p.constant if p.rng.random() < 0.5 else p.input
+        small = n * x.size // a.shape[-2] <= graph.SMALL
+        make = p.constant if small and p.rng.random() < 0.7 else p.input
         j = make([*batch, *((n, a.shape[-1]) if tb else (a.shape[-1], n))])
     value = a @ (p.values[j].swapaxes(-1, -2) if tb else p.values[j])
     if value.size <= LIMIT and a.shape[-1] * value.size < 400_000:

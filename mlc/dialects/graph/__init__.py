@@ -6,6 +6,9 @@ from mlc.dialects.graph.constant import SMALL, ConstantOp, WeightOp, constant, w
 from mlc.dialects.graph.contraction import DeterminantOp, EinsumOp, MatmulOp, determinant, einsum, matmul
 from mlc.dialects.graph.convolution import ConvOp, ConvTransposeOp, conv, conv_transpose
 from mlc.dialects.graph.elementwise import BitcastOp, CastOp, ElementwiseOp, bitcast, cast, elementwise
+from mlc.dialects.graph.indexing import (
+    compress, gather_elements, gather_nd, nonzero, reverse_sequence, scatter_elements, scatter_nd, trilu, update,
+)
 from mlc.dialects.graph.movement import broadcast, concat, gather, iota, pad, reshape, slice, transpose  # noqa: A004
 from mlc.dialects.graph.normalize import LayerNormOp, RmsNormOp, layer_norm, rms_norm
 from mlc.dialects.graph.pool import MaxPoolIndicesOp, PoolOp, max_pool_indices, pool
@@ -13,13 +16,15 @@ from mlc.dialects.graph.reduce import ArgOp, ReduceOp, ScanOp, SoftmaxOp, arg, r
 from mlc.dialects.graph.sample import (
     DeformSampleOp, GridSampleOp, ResampleOp, RoiAlignOp, RoiMaxOp, deform_sample, grid_sample, resample, roi_align, roi_max,
 )
+from mlc.dialects.graph.sorting import nms, topk, unique
 
 __all__ = [
     "SMALL", "ArgOp", "AttentionOp", "BitcastOp", "CastOp", "ConstantOp", "ConvOp", "ConvTransposeOp", "DeformSampleOp",
-    "DeterminantOp", "EinsumOp", "ElementwiseOp", "Graph", "GraphOp", "GridSampleOp", "LayerNormOp", "MatmulOp", "MaxPoolIndicesOp",
-    "PoolOp", "ReduceOp", "ResampleOp", "RmsNormOp", "RoiAlignOp", "RoiMaxOp", "RotaryOp", "ScanOp", "SoftmaxOp", "TensorType",
-    "WeightOp", "arg", "attention", "bitcast", "broadcast", "cast", "concat", "constant", "conv", "conv_transpose", "deform_sample",
-    "determinant", "einsum", "elementwise", "gather", "grid_sample", "iota", "layer_norm", "matmul", "max_pool_indices", "pad",
-    "pool", "reduce", "resample", "reshape", "rms_norm", "roi_align", "roi_max", "rotary", "scan", "slice", "softmax", "transpose",
-    "weight",
+    "DeterminantOp", "EinsumOp", "ElementwiseOp", "Graph", "GraphOp", "GridSampleOp", "LayerNormOp", "MatmulOp",
+    "MaxPoolIndicesOp", "PoolOp", "ReduceOp", "ResampleOp", "RmsNormOp", "RoiAlignOp", "RoiMaxOp", "RotaryOp", "ScanOp",
+    "SoftmaxOp", "TensorType", "WeightOp", "arg", "attention", "bitcast", "broadcast", "cast", "compress", "concat", "constant",
+    "conv", "conv_transpose", "deform_sample", "determinant", "einsum", "elementwise", "gather", "gather_elements", "gather_nd",
+    "grid_sample", "iota", "layer_norm", "matmul", "max_pool_indices", "nms", "nonzero", "pad", "pool", "reduce", "resample",
+    "reshape", "reverse_sequence", "rms_norm", "roi_align", "roi_max", "rotary", "scan", "scatter_elements", "scatter_nd",
+    "slice", "softmax", "topk", "transpose", "trilu", "unique", "update", "weight",
 ]

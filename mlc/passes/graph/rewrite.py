@@ -97,23 +97,30 @@ class Known:
         self._memo: dict[ir.Value, bool] = {}
 
     def __call__(self, value: ir.Value) -> bool:
-        found = self._memo.get(value)
-        if found is None:
-            stack = [value]
-            while stack:  # not recursive: weight arithmetic can be as deep as a model
-                top = stack[-1]
+        memo = self._memo
+        stack = [value]  # not recursive: weight arithmetic can be as deep as a model
+        while stack:
+            top = stack[-1]
+            if top not in memo:
                 operation = defining(top)
                 if operation is None or not isinstance(operation.opview, GraphOp):
-                    self._memo[top] = False
+                    memo[top] = False
                 else:
-                    waiting = [v for v in operation.operands if v not in self._memo]
-                    if waiting:
-                        stack.extend(waiting)
-                        continue
-                    self._memo[top] = all(self._memo[v] for v in operation.operands)
-                stack.pop()
-            found = self._memo[value]
-        return found
+                    waiting = None
+                    for v in operation.operands:
+                        seen = memo.get(v)
+                        if seen is False:  # one is enough: most values depend on an input, a few ops up
+                            memo[top] = False
+                            break
+                        if seen is None and waiting is None:
+                            waiting = v
+                    else:
+                        if waiting is not None:
+                            stack.append(waiting)
+                            continue
+                        memo[top] = True
+            stack.pop()
+        return memo[value]
 
 
 def blocks(module: ir.Module) -> Iterator[ir.Block]:

@@ -14,7 +14,7 @@ from mlc.ir.mlir import ir
 from mlc.passes.cleanup import drop_dead
 from mlc.passes.graph.movements import chain, shortest
 from mlc.passes.graph.permute import Perm, can_permute, is_permutable, is_vector, main_rank, permuted
-from mlc.passes.graph.rewrite import Known, beside, blocks, defining, operands, rank, replace, result, shape, single_use, size, users
+from mlc.passes.graph.rewrite import Known, blocks, operand, operands, rank, replace, result, shape, single_use, size, users
 from mlc.passes.graph.simplify import simplify
 from mlc.passes.graph.views import inverse, transposes
 from mlc.passes.registry import Pass, PassContext
@@ -83,13 +83,14 @@ def _orders(block: ir.Block) -> dict[ir.Value, frozenset[Perm]]:
 class _Sink:
     def __init__(self, block: ir.Block, known: Known) -> None:
         self.block, self.known = block, known
-        self.wanted = wanted(block)
+        self.transposed = {op.operation.results[0] for op in block.operations if op.operation.name == _TRANSPOSE}
+        self.wanted = wanted(block) if self.transposed else {}
 
     def run(self) -> int:
         count = 0
-        for view in list(self.block.operations):
+        for view in list(self.block.operations) if self.transposed else ():
             operation = view.operation
-            if is_permutable(operation.name):
+            if is_permutable(operation.name) and any(v in self.transposed for v in operation.operands):
                 count += self.visit(operation.opview)
         return count
 
@@ -98,15 +99,16 @@ class _Sink:
         order = main_rank(op)
         candidates: dict[Perm, list[int]] = {}
         for i, value in enumerate(values):
-            source = beside(op, value)
-            if source is not None and source.name == _TRANSPOSE and rank(value) == order and not self.known(value):
-                candidates.setdefault(tuple(source.opview.perm), []).append(i)
+            if value in self.transposed and rank(value) == order and not self.known(value):
+                candidates.setdefault(tuple(value.owner.opview.perm), []).append(i)
         best = max(candidates, key=lambda perm: sum(size(values[i]) for i in candidates[perm]), default=None)
         if best is None or not can_permute(op, best) or not self.pays(op, best, candidates[best]):
             return 0
-        sources = [defining(v).operands[0] if i in candidates[best] else None for i, v in enumerate(values)]  # type: ignore[union-attr]
+        sources = [operand(v.owner) if i in candidates[best] else None for i, v in enumerate(values)]
         with ir.InsertionPoint(op), op.location:
-            replace(result(op), permuted(op, best, sources))
+            made = permuted(op, best, sources)
+        replace(result(op), made)
+        self.transposed.add(made)
         return 1
 
     def pays(self, op: Any, perm: Perm, moved: list[int]) -> bool:

@@ -3,7 +3,7 @@
 The forms are N. Juffa's (published on Stack Overflow and the NVIDIA forums); the coefficients are minimax fits of our own.
 """
 
-from mlc.passes.math.exponential import exp, small_exp
+from mlc.passes.math.exponential import exp_times, small_exp
 from mlc.passes.math.value import Value
 
 # (erf x - x) / x in x^2, x <= 0.84: error 2^-27
@@ -31,7 +31,10 @@ def erfc(x: Value) -> Value:
     t = (a - 2.0) / (a + 2.0)
     square = a * a
     rest = a.fma(a, -square)  # e^-(a^2) = e^-square (1 - rest)
-    scaled = t.polynomial(_TAIL) / (a + a + 1.0)
-    tail = exp(-square, scaled.mad(-rest, scaled))
+    # A quotient p / (1 + 2a) and what it lacks.
+    p, inverse = t.polynomial(_TAIL), 1.0 / (a + a + 1.0)
+    q = p * inverse
+    lack = q.fma(a * -2.0, p - q) * inverse
+    tail = exp_times(-square, q, q.mad(-rest, lack))
     tail = (x < 0.0).choose(2.0 - tail, tail)
     return (a < 0.5).choose(1.0 - _small(x), tail)

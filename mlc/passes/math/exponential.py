@@ -74,12 +74,17 @@ def _exp_of_r(r: Value) -> Value:
     return r.polynomial((1.0, 1.0, *_format(r).q))
 
 
-def exp(x: Value, factor: Value | None = None) -> Value:
-    """e^x, times a factor of moderate size before results become subnormal."""
+def exp(x: Value) -> Value:
     fmt = _format(x)
     r, bits = _reduce(x.at_least(fmt.lowest).at_most(fmt.highest), 2 * fmt.bias)
-    p = _exp_of_r(r)
-    return _scaled(p if factor is None else p * factor, bits)
+    return _scaled(_exp_of_r(r), bits)
+
+
+def exp_times(x: Value, high: Value, low: Value) -> Value:
+    """e^x (high + low) for a factor of moderate size, rounded once even where the result is subnormal."""
+    fmt = _format(x)
+    r, bits = _reduce(x.at_least(fmt.lowest).at_most(fmt.highest), 2 * fmt.bias)
+    return _scaled(high.mad(r * r.polynomial((1.0, *fmt.q)), low) + high, bits)
 
 
 def exp2_sum(high: Value, low: Value | None = None) -> Value:

@@ -137,4 +137,5 @@ def atanh(x: Value) -> Value:
     """log1p(2a / (1 - a)) / 2, the argument as 2a + 2a a / (1 - a) because 1 - a is rounded."""
     a = x.abs()
     twice = a + a
-    return (log1p(twice.fma(a / (1.0 - a), twice)) * 0.5).with_sign(x)
+    y = log1p(twice.fma(a / (1.0 - a), twice)) * 0.5
+    return (a > 1.0).choose(x.constant(nan), y).with_sign(x)

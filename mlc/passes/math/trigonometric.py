@@ -20,8 +20,8 @@ _TAN = (0.333333522, 0.133325711, 0.0540709756, 0.0212226417, 0.0109954318, -0.0
 _ASIN = (0.166667536, 0.0749525279, 0.0454758964, 0.0241527017, 0.0422113948)  # as _SIN, |x| <= 1/2: 2^-27.6
 _ATAN = (-0.333332986, 0.19998531, -0.142640516, 0.109511748, -0.0840047523, 0.0579065457, -0.0311270021, 0.0108873611,
          -0.0017875476)  # as _SIN, |x| <= 1: 2^-28.5
-# 2/pi = 0.A2F9836E..., two zero bits and its first 254 bits.
-_TWO_OVER_PI = int("A2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561", 16) >> 2
+# 2/pi 2^-34 in 256 bits behind the point.
+_TWO_OVER_PI = int("A2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561", 16) >> 34
 
 
 def _reduce(x: Value) -> tuple[Value, Value]:
@@ -47,7 +47,7 @@ def _if_any(condition: Value, compute: Callable[[], tuple[Value, ...]], otherwis
                 size *= extent
             any_ = vector.ShapeCastOp(ir.VectorType.get([size], condition.element), any_).result
         any_ = vector.ReductionOp(condition.element, ir.Attribute.parse("#vector.kind<or>"), any_).result
-    branch = scf.IfOp(any_, [v.ssa.type for v in otherwise], hasElse=True)
+    branch = scf.IfOp(any_, [v.ssa.type for v in otherwise], has_else=True)
     with ir.InsertionPoint(branch.then_block):
         scf.YieldOp([v.ssa for v in compute()])
     with ir.InsertionPoint(branch.else_block):
@@ -56,7 +56,7 @@ def _if_any(condition: Value, compute: Callable[[], tuple[Value, ...]], otherwis
 
 
 def _reduce_large(x: Value) -> tuple[Value, Value]:
-    """x = M 2^e; of M 2^e 2/pi / 4 only the bits behind the point matter: 64 of them from 96 of 2/pi that begin where 2^e says."""
+    """x = M 2^(e - 32) with M of 32 bits: of M 2^(e - 34) 2/pi, whole turns, only 64 bits behind the point matter. 96 bits of 2/pi make them."""
     bits = x.as_bits()
     e = (bits.unsigned_shift(23) & 255) - 126
     word, shift = e.unsigned_shift(5).extend(ir.IntegerType.get_signless(64)), (e & 31).extend(ir.IntegerType.get_signless(64))
@@ -108,7 +108,7 @@ def tan(x: Value) -> Value:
 
 
 def _arc(x: Value) -> tuple[Value, Value, Value]:
-    """(large, t, w): asin of |x| is t + w, or pi/2 - 2 (t + w) for large ones, above 1/2. t has x's sign when it is not large."""
+    """(large, t, w): asin x is t + w, but for |x| above 1/2 (large) asin |x| is pi/2 - 2 (t + w)."""
     a = x.abs()
     large = a > 0.5
     z = large.choose((1.0 - a) * 0.5, x * x)
@@ -118,8 +118,7 @@ def _arc(x: Value) -> tuple[Value, Value, Value]:
 
 def asin(x: Value) -> Value:
     large, t, w = _arc(x)
-    # 2 (pi/4 - t) first: exact where it cancels.
-    rest = (_HALF_PI_ROUNDED / 2 - t) - (w - _HALF_PI_REST / 2)
+    rest = _HALF_PI_ROUNDED / 2 - (t + (w - _HALF_PI_REST / 2))
     return large.choose(rest + rest, t + w).with_sign(x)
 
 
@@ -144,7 +143,7 @@ def atan2(y: Value, x: Value) -> Value:
     swap, negative = ay > ax, x.as_bits() < 0
     smaller, larger = swap.choose(ax, ay), swap.choose(ay, ax)
     q = smaller / larger
-    q = larger.eq(0.0).choose(smaller, smaller.eq(inf).choose(q.constant(1.0), q))
+    q = larger.eq(0.0).choose(smaller, smaller.eq(larger).choose(q.constant(1.0), q))  # infinities may be equal
     q = (swap ^ negative).choose(-q, q)
     z = q * q
     w = q * z * z.split_polynomial(_ATAN)

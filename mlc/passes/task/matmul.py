@@ -1,6 +1,6 @@
 """task.mma on a CPU: register tiles of rows x vectors, accumulators carried through the reduction loops.
 
-One factor supplies a scalar per row that is broadcast, the other a vector of columns; columns are the dimension in which the result is
+A deep reduction is cut in chunks whose factors stay in cache; partial sums then live in the result's buffer. One factor supplies a scalar per row that is broadcast, the other a vector of columns; columns are the dimension in which the result is
 contiguous. A column factor that is not contiguous there is packed into panels first. Ragged edges overlap: the last register tile is moved
 back inside, which computes some elements twice and needs no masks.
 """
@@ -14,6 +14,10 @@ from mlc.layout.linear import flatten, row_major
 from mlc.passes.task.flat import Access, Memory, index_constant, linear_index, load_scalar, splat, vector_type
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import volume
+
+
+DEPTH = 512  # reduction points per chunk: a panel of 64 f32 columns is then 128 KiB, an eighth of a usual L2 cache
+DEEP = 768  # reductions up to this deep are not cut
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,21 @@ class _Operand:
     base: ir.Value
     strides: tuple[int, ...]
     panel: int = 0  # width of the panels it is stored in; its column stride then means nothing
+    depth: int = 0  # elements per column of a panelled operand
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A register tile: its row loop (m long) and height, other row loops, its column loop and vectors; resume: adds to what is stored."""
+
+    row: int | None
+    others: Sequence[int]
+    column: int
+    m: int
+    height: int
+    vectors: int
+    lanes: int
+    resume: bool
 
 
 class MatrixProduct:
@@ -47,6 +66,9 @@ class MatrixProduct:
         self.operands = [self._operand(buffer, map_, offsets, memory, env, panel)
                          for buffer, map_, panel in zip((a, b, c), op.attributes["maps"], panels)]
         self.element = c.type.element_type
+        # Partial sums may live in a buffer of the block, or in a result that no other block writes.
+        clamped = any(not isinstance(o.owner, ir.Block) and o.owner.name == "arith.minsi" for o in offsets)
+        self.resumable = not isinstance(c.owner, ir.Block) or not clamped
         self.parallel = list(range(len(self.extents) - self.reductions))
         self.folded = list(range(len(self.extents) - self.reductions, len(self.extents)))
         self._join(self.folded, self.operands[:2])
@@ -69,7 +91,8 @@ class MatrixProduct:
         else:
             total = flatten(linear, buffer.type.shape, n + len(offsets))
         strides = {v: c for v, c in zip(offsets, total.coefficients[n:]) if c}
-        return _Operand(memory.flat[buffer], linear_index(Access(buffer, total.const, strides), env), total.coefficients[:n], panel)
+        depth = volume(self.extents[n - self.reductions:])
+        return _Operand(memory.flat[buffer], linear_index(Access(buffer, total.const, strides), env), total.coefficients[:n], panel, depth)
 
     def _join(self, dims: list[int], operands: Sequence[_Operand]) -> None:
         """Joins neighbouring loops that all operands walk contiguously."""
@@ -129,45 +152,99 @@ class MatrixProduct:
     def _panels(self, rows: _Operand, columns: _Operand, out: _Operand, row: int | None, others: Sequence[int], column: int, lanes: int) -> None:
         m = self.extents[row] if row is not None else 1
         n = self.extents[column]
-        vectors, height = self._shape(m, columns.panel or n, lanes)
-        width = vectors * lanes
+        chunks = self._chunks(m * volume([self.extents[d] for d in others]), columns.panel or n, lanes)
+        vectors, height = self._shape(m, columns.panel or n, lanes, exact=chunks is not None)
         if not columns.panel and columns.strides[column] != 1:
             columns = self._pack(columns, column)
-        depth = volume([self.extents[d] for d in self.folded])
+        tile = _Tile(row, others, column, m, height, vectors, lanes, chunks is not None)
+        if chunks is None:
+            self._sweep(rows, columns, out, tile, self.folded)
+            return
+        self._clear(out, [*others, *([row] if row is not None else [])], column, n, lanes)
+        outer, cut, size = chunks
+        inner = self.folded[len(outer):]
 
-        def tile(start: ir.Value, source: ir.Value) -> list[ir.Value]:
-            """Register tiles of the columns from `start`, whose factor begins at element `source`."""
-            target = self._advance(out, column, start)
-            self._batch(others, rows, replace(columns, base=source), target, lambda r, k, o: self._rows(r, k, o, row, m, height, vectors, lanes))
+        def chunk(r: _Operand, k: _Operand, length: int) -> None:
+            full, self.extents[cut] = self.extents[cut], length
+            self._sweep(r, k, out, tile, inner)
+            self.extents[cut] = full
+
+        def parts(r: _Operand, k: _Operand, _: _Operand) -> None:
+            whole = self.extents[cut] // size * size
+
+            def at(i: ir.Value) -> list[ir.Value]:
+                chunk(self._advance(r, cut, i), self._advance(k, cut, i), size)
+                return []
+
+            loop(whole, 0, size, [], at)
+            if whole < self.extents[cut]:
+                i = index_constant(whole)
+                chunk(self._advance(r, cut, i), self._advance(k, cut, i), self.extents[cut] - whole)
+
+        self._batch(outer, rows, columns, out, parts)
+
+    def _chunks(self, m: int, n: int, lanes: int) -> tuple[list[int], int, int] | None:
+        """How a deep reduction is cut: loops outside the register tiles, the loop that is cut, and the length of its pieces."""
+        if volume([self.extents[d] for d in self.folded]) <= DEEP or m < 8 or n % lanes or not self.resumable:
+            return None
+        inside, outer = 1, list(self.folded)
+        while outer:
+            d = outer.pop()
+            if inside * self.extents[d] > DEPTH or not outer:
+                parts = -(-inside * self.extents[d] // DEPTH)
+                even = next((p for p in range(parts, 2 * parts) if self.extents[d] % p == 0), parts)
+                return outer, d, -(-self.extents[d] // even)
+            inside *= self.extents[d]
+        return None
+
+    def _clear(self, out: _Operand, dims: Sequence[int], column: int, n: int, lanes: int) -> None:
+        """Zeroes the result, to which chunks are added."""
+        zero = self._zero(lanes)
+
+        def at(i: ir.Value) -> list[ir.Value]:
+            self._batch(dims, out, out, self._advance(out, column, i), lambda r, k, o: vector.StoreOp(zero, o.buffer, [o.base]))
             return []
 
-        def panelled(panel: int, first: ir.Value) -> list[ir.Value]:
-            """The tiles of one panel; the last one overlaps if the width does not divide."""
-            base = arith.AddIOp(columns.base, arith.MulIOp(first, index_constant(depth)).result).result
-            inside = panel // width * width
-            loop(inside, 0, width, [], lambda i: tile(arith.AddIOp(first, i).result, arith.AddIOp(base, i).result))
-            if inside < panel:
-                i = index_constant(panel - width)
-                tile(arith.AddIOp(first, i).result, arith.AddIOp(base, i).result)
+        loop(n, 0, lanes, [], at)
+
+    def _sweep(self, rows: _Operand, columns: _Operand, out: _Operand, tile: "_Tile", folded: Sequence[int]) -> None:
+        """Register tiles over all rows and columns, folding the loops `folded`."""
+        width, column, n = tile.vectors * tile.lanes, tile.column, self.extents[tile.column]
+
+        def place(start: ir.Value, source: ir.Value) -> list[ir.Value]:
+            """Register tiles of the columns from `start`, whose factor begins at element `source`."""
+            target = self._advance(out, column, start)
+            self._batch(tile.others, rows, replace(columns, base=source), target, lambda r, k, o: self._rows(r, k, o, tile, folded))
             return []
 
         panel = columns.panel
-        whole = n // (panel or width) * (panel or width)
         if panel:
-            loop(whole, 0, panel, [], lambda first: panelled(panel, first))
+            depth = columns.depth
+
+            def panelled(first: ir.Value) -> list[ir.Value]:
+                base = arith.AddIOp(columns.base, arith.MulIOp(first, index_constant(depth)).result).result
+                inside = panel // width * width
+                loop(inside, 0, width, [], lambda i: place(arith.AddIOp(first, i).result, arith.AddIOp(base, i).result))
+                if inside < panel:
+                    i = index_constant(panel - width)
+                    place(arith.AddIOp(first, i).result, arith.AddIOp(base, i).result)
+                return []
+
+            loop(n, 0, panel, [], panelled)
             return
-        loop(whole, 0, width, [], lambda start: tile(start, self._advance(columns, column, start).base))
+        whole = n // width * width
+        loop(whole, 0, width, [], lambda start: place(start, self._advance(columns, column, start).base))
         if whole < n:
             start = index_constant(n - width)
-            tile(start, self._advance(columns, column, start).base)
+            place(start, self._advance(columns, column, start).base)
 
-    def _shape(self, m: int, n: int, lanes: int) -> tuple[int, int]:
-        """(vectors, rows) of a register tile: as square as the accumulators allow, rows split evenly."""
+    def _shape(self, m: int, n: int, lanes: int, exact: bool) -> tuple[int, int]:
+        """(vectors, rows) of a register tile: as square as the accumulators allow, rows split evenly. exact: columns must divide."""
         budget = self.registers.accumulators
         fitting = max(1, n // lanes)
         best, best_score = (1, 1), -1.0
         for vectors in (1, 2, 3, 4, 6, 8):
-            if vectors > fitting or vectors > budget:
+            if vectors > fitting or vectors > budget or (exact and n % (vectors * lanes)):
                 continue
             most = max(1, budget // vectors)
             parts = -(-m // most)
@@ -179,34 +256,44 @@ class MatrixProduct:
                 best, best_score = (vectors, height), score
         return best
 
-    def _rows(self, rows: _Operand, columns: _Operand, out: _Operand, row: int | None, m: int, height: int, vectors: int, lanes: int) -> None:
-        def tile(i: ir.Value) -> list[ir.Value]:
+    def _rows(self, rows: _Operand, columns: _Operand, out: _Operand, tile: "_Tile", folded: Sequence[int]) -> None:
+        row, m, height = tile.row, tile.m, tile.height
+
+        def at(i: ir.Value, high: int) -> list[ir.Value]:
             r = self._advance(rows, row, i) if row is not None else rows
             o = self._advance(out, row, i) if row is not None else out
-            self._tile(r, columns, o, rows.strides[row] if row is not None else 0, out.strides[row] if row is not None else 0, height, vectors, lanes)
+            self._tile(r, columns, o, tile, high, folded)
             return []
 
         whole = m // height * height
-        loop(whole, 0, height, [], tile)
-        if whole < m:
-            tile(index_constant(m - height))
+        loop(whole, 0, height, [], lambda i: at(i, height))
+        if whole < m and tile.resume:  # adding twice would be wrong: a lower tile
+            at(index_constant(whole), m - whole)
+        elif whole < m:
+            at(index_constant(m - height), height)
 
-    def _tile(self, rows: _Operand, columns: _Operand, out: _Operand, row_stride: int, out_stride: int, height: int, vectors: int, lanes: int) -> None:
+    def _zero(self, lanes: int) -> ir.Value:
         type_ = vector_type(lanes, self.element)
-        zero = arith.ConstantOp(type_, ir.DenseElementsAttr.get_splat(type_, ir.FloatAttr.get(self.element, 0.0))).result
-        accs = [zero] * (height * vectors)
+        return arith.ConstantOp(type_, ir.DenseElementsAttr.get_splat(type_, ir.FloatAttr.get(self.element, 0.0))).result
+
+    def _tile(self, rows: _Operand, columns: _Operand, out: _Operand, tile: "_Tile", height: int, folded: Sequence[int]) -> None:
+        vectors, lanes = tile.vectors, tile.lanes
+        row_stride = rows.strides[tile.row] if tile.row is not None else 0
+        out_stride = out.strides[tile.row] if tile.row is not None else 0
+        places = [arith.AddIOp(out.base, index_constant(i * out_stride + v * lanes)).result for i in range(height) for v in range(vectors)]
+        if tile.resume:
+            accs = [vector.LoadOp(vector_type(lanes, self.element), out.buffer, [at]).result for at in places]
+        else:
+            accs = [self._zero(lanes)] * (height * vectors)
 
         def nest(level: int, r: _Operand, c: _Operand, *carried: ir.Value) -> list[ir.Value]:
-            if level == len(self.folded):
+            if level == len(folded):
                 return self._step(r, c, row_stride, height, vectors, lanes, carried)
-            d = self.folded[level]
+            d = folded[level]
             return loop(self.extents[d], 0, 1, carried, lambda k, *inner: nest(level + 1, self._advance(r, d, k), self._advance(c, d, k), *inner))
 
-        accs = nest(0, rows, columns, *accs)
-        for i in range(height):
-            for v in range(vectors):
-                at = arith.AddIOp(out.base, index_constant(i * out_stride + v * lanes)).result
-                vector.StoreOp(accs[i * vectors + v], out.buffer, [at])
+        for at, value in zip(places, nest(0, rows, columns, *accs), strict=True):
+            vector.StoreOp(value, out.buffer, [at])
 
     def _step(self, rows: _Operand, columns: _Operand, row_stride: int, height: int, vectors: int, lanes: int, accs: Sequence[ir.Value]) -> list[ir.Value]:
         """One reduction point: height broadcasts x vectors loads -> multiply-adds."""
