@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlc import errors
     from mlc.api import compile
+    from mlc.jit import jit
     from mlc.load import load
     from mlc.runtime.executor import Executable
     from mlc.target import Target
 
 __version__ = "0.1.0"
-__all__ = ["Executable", "Target", "__version__", "compile", "errors", "load"]
+__all__ = ["Executable", "Target", "__version__", "compile", "errors", "jit", "load"]
 
 DISTRIBUTION = "mlc-compiler"
-_HOME = {"compile": "mlc.api", "load": "mlc.load", "Target": "mlc.target", "Executable": "mlc.runtime.executor"}
+_HOME = {"compile": "mlc.api", "jit": "mlc.jit", "load": "mlc.load", "Target": "mlc.target", "Executable": "mlc.runtime.executor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """The order of stages: model -> graph -> tile -> task -> code -> artifact. The only module that knows it."""
 
-import time
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from mlc.errors import OptionError, TargetError
 from mlc.frontend.onnx.importer import ImportedModel, import_model
 from mlc.frontend.onnx.load import ModelSource
 from mlc.ir.context import make_context
-from mlc.ir.mlir import func, ir
+from mlc.ir.mlir import ir
 from mlc.load import executable
 from mlc.options import CompileOptions
 from mlc.passes.instrument import Instrumentation, Timing
@@ -30,33 +30,31 @@ LEVELS = ("graph", "tile", "task", "llvm", "asm")
 
 @dataclass
 class _Stages:
-    """What is known while one model is compiled. seconds: by stage."""
+    """What is known while one model is compiled. timing: of each pass, if asked for."""
 
     options: CompileOptions
     ctx: PassContext
     progress: Progress | None
-    seconds: dict[str, float] = field(default_factory=dict)
-    _began: tuple[str, float] | None = None
+    watch: Instrumentation = field(default_factory=Instrumentation)
+
+    @staticmethod
+    def of(options: CompileOptions, progress: Progress | None) -> "_Stages":
+        watch = Instrumentation(dump_dir=options.dump_dir, timing=Timing() if options.timing else None)
+        return _Stages(options, PassContext(options.target), progress, watch)
 
     def enter(self, stage: str) -> None:
-        now = time.perf_counter()
-        if self._began is not None:
-            name, start = self._began
-            self.seconds[name] = self.seconds.get(name, 0.0) + now - start
-        self._began = (stage, now)
-        if self.progress is not None and stage:
+        if self.progress is not None:
             self.progress(stage, 0, 0)
 
     def run(self, module: ir.Module, pipeline: str) -> None:
-        watch = Instrumentation(dump_dir=self.options.dump_dir, timing=Timing() if self.options.timing else None)
-        run_pipeline(module, f"builtin.module({pipeline})", self.ctx, instrumentation=watch)
+        run_pipeline(module, f"builtin.module({pipeline})", self.ctx, instrumentation=self.watch)
 
 
 def compile_model(model: ModelSource, options: CompileOptions, *, progress: Progress | None = None) -> Artifact:
     """Compiles a model for `options.target`. Raises a subclass of MlcError."""
     _check_target(options)
     with make_context() as context:
-        stages = _Stages(options, PassContext(options.target), progress)
+        stages = _Stages.of(options, progress)
         stages.enter("import")
         imported = import_model(model, shapes=options.shapes, values=options.values, context=context)
         stages.ctx = PassContext(options.target, imported.weights)
@@ -65,9 +63,10 @@ def compile_model(model: ModelSource, options: CompileOptions, *, progress: Prog
             stages.enter("codegen")
             code = _generate(imported.module, stages)
             machine_code = cpu.object_code(code.text, cpu.machine(options.target, options.opt_level))
-            stages.enter("")
             plan = _plan(imported, code, stages)
-        return Artifact.build(plan=plan, objects={"objects/model.o": machine_code}, weights=_weights(code, imported.weights))
+        timing = stages.watch.timing
+        extra = {} if timing is None else {"timing.json": json.dumps(timing.seconds).encode()}
+        return Artifact.build(plan=plan, objects={"objects/model.o": machine_code}, weights=_weights(code, imported.weights), extra=extra)
 
 
 def emit(model: ModelSource, options: CompileOptions, level: str, *, progress: Progress | None = None) -> str:
@@ -76,7 +75,7 @@ def emit(model: ModelSource, options: CompileOptions, level: str, *, progress: P
         raise OptionError(f"--emit {level}: expected one of {', '.join(LEVELS)}")
     _check_target(options)
     with make_context() as context:
-        stages = _Stages(options, PassContext(options.target), progress)
+        stages = _Stages.of(options, progress)
         stages.enter("import")
         imported = import_model(model, shapes=options.shapes, values=options.values, context=context)
         stages.ctx = PassContext(options.target, imported.weights)
@@ -110,7 +109,7 @@ def _to_task(module: ir.Module, stages: _Stages, stop: str = "") -> bool:
 
 
 def _generate(module: ir.Module, stages: _Stages) -> cpu.Code:
-    return cpu.generate(module, stages.ctx, lambda m: run_pipeline(m, "builtin.module(cpu-kernel-pipeline)", stages.ctx))
+    return cpu.generate(module, stages.ctx, lambda m: stages.run(m, "cpu-kernel-pipeline"))
 
 
 # -- constants ----------------------------------------------------------------------------------------------------------
@@ -123,7 +122,7 @@ def _evaluate_constants(module: ir.Module, stages: _Stages) -> None:
     shapes: list[tuple[tuple[int, ...], str]] = []
 
     def store(value: ir.Value) -> str:
-        keys.append(f"folded.{len([w for w in weights]) + len(keys)}")
+        keys.append(f"folded.{len(weights) + len(keys)}")
         shapes.append((tuple(value.type.shape), str(value.type.element_type)))
         return keys[-1]
 
@@ -163,7 +162,6 @@ def _plan(imported: ImportedModel, code: cpu.Code, stages: _Stages) -> dict[str,
     outputs = [_entry(a.name, a.dtype.name, a.shape) for a in imported.results]
     plan = _plan_of(code, stages.options, inputs, outputs, imported.weights)
     plan["signature"] = imported.signature
-    plan["seconds"] = {k: round(v, 3) for k, v in stages.seconds.items()} if stages.options.timing else {}
     return plan
 
 
@@ -191,4 +189,4 @@ def _entry(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
     return {"name": name, "dtype": dtype, "shape": [int(d) for d in shape]}
 
 
-__all__ = ["LEVELS", "compile_model", "emit", "func"]
+__all__ = ["LEVELS", "compile_model", "emit"]

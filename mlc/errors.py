@@ -1,6 +1,17 @@
 """Errors a user can meet: each names the file, node or flag, what was found, what was expected, and a hint."""
 
 
+class ValueHint(str):
+    """A hint to fix the value of a graph input at compile time. inputs: those whose values together decide what is missing."""
+
+    __slots__ = ("inputs",)
+
+    def __new__(cls, text: str, inputs: tuple[str, ...]) -> "ValueHint":
+        self = super().__new__(cls, text)
+        self.inputs = inputs
+        return self
+
+
 class MlcError(Exception):
     """Base of all errors that mlc raises on purpose.
 

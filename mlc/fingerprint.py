@@ -23,7 +23,7 @@ def cache_key(model: ModelSource, options: CompileOptions) -> str | None:
         return None
     lines = [f"mlc {mlc.__version__} {source_digest()}", *(f"{name} {_version(name)}" for name in TOOLCHAIN)]
     lines += [f"target {options.target!r}", f"opt_level {options.opt_level}"]
-    lines += [f"shape {name!r} {tuple(shape)}" for name, shape in sorted(options.shapes.items())]
+    lines += [f"shape {name!r} {shape!r}" for name, shape in sorted(options.shapes.items())]
     lines += [f"value {name!r} {_array(value)}" for name, value in sorted(options.values.items())]
     lines += [f"model {_model_digest(loaded)}"]
     return "\n".join(lines) + "\n"
@@ -47,7 +47,9 @@ def _version(distribution: str) -> str:
         return "absent"
 
 
-def _array(array: np.ndarray) -> str:
+def _array(array: np.ndarray | list[np.ndarray] | None) -> str:
+    if array is None or isinstance(array, list):
+        return str(array if array is None else [_array(item) for item in array])
     return f"{array.dtype.name} {array.shape} {hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()}"
 
 

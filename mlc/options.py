@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlc.target import Target
 
 OPT_LEVELS = (0, 1, 2, 3)
+Shape = tuple[int, ...]
 
 ENVIRONMENT: dict[str, str] = {
     "MLC_CACHE_DIR": "where compiled models are kept; default: the platform's cache directory for mlc",
@@ -35,13 +36,14 @@ def env(name: str) -> str | None:
 class CompileOptions:
     """Everything but the model that decides a compile.
 
-    shapes: static shapes of inputs whose shape the model leaves open. values: arrays of inputs whose *value* fixes shapes.
+    shapes: static shapes of inputs whose shape the model leaves open; for a sequence a list of shapes, None for an empty optional.
+    values: arrays (or a list, or None, in the same way) of inputs whose *value* fixes shapes.
     dump_dir: gets the IR of every level. timing: the driver records the time of every pass.
     """
 
     target: "Target"
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
-    values: "Mapping[str, np.ndarray]" = field(default_factory=dict[str, "np.ndarray"])
+    shapes: "Mapping[str, Shape | list[Shape] | int | None]" = field(default_factory=dict[str, "Shape | list[Shape] | int | None"])
+    values: "Mapping[str, np.ndarray | list[np.ndarray] | None]" = field(default_factory=dict[str, "np.ndarray | list[np.ndarray] | None"])
     dump_dir: Path | None = None
     timing: bool = False
     opt_level: int = 3
@@ -50,8 +52,20 @@ class CompileOptions:
         if self.opt_level not in OPT_LEVELS:
             raise OptionError(f"opt_level is {self.opt_level!r}, expected one of {', '.join(map(str, OPT_LEVELS))}")
         for name, shape in self.shapes.items():
-            if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise OptionError(f"the shape of input {name!r} is {tuple(shape)}, expected non-negative integers")
+            if not _is_shape(shape):
+                raise OptionError(f"the shape of input {name!r} is {shape}, expected non-negative integers")
+
+
+def _is_shape(shape: object) -> bool:
+    """Whether it is a shape, a list of shapes, the size of a symbolic dimension, or None."""
+    match shape:
+        case None:
+            return True
+        case list():
+            return all(isinstance(s, tuple) and _is_shape(s) for s in shape)
+        case tuple():
+            return all(isinstance(n, int) and _is_shape(n) for n in shape)
+    return isinstance(shape, int) and not isinstance(shape, bool) and shape >= 0
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

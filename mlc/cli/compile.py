@@ -41,6 +41,8 @@ def command(model: str, output: str | None, options: dict[str, Any], emit: str, 
         show(common, source, destination, answer)
     if timing:
         common.say(table([(stage, f"{seconds:.2f} s") for stage, seconds in answer["seconds"].items()], ("stage", "time")))
+        passes = sorted(answer.get("passes", {}).items(), key=lambda row: -row[1])
+        common.say(table([(name, f"{seconds:.3f} s") for name, seconds in passes], ("pass", "time")))
 
 
 def show(common: Common, source: Path, destination: Path, answer: dict[str, Any]) -> None:

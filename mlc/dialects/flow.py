@@ -19,7 +19,10 @@ class FlowOp(OpBase):
 
 
 class YieldOp(FlowOp, name="yield"):
-    """Ends a flow region with its values."""
+    """Ends a flow region with its values.
+
+    Example: "flow.yield"(%a) : (tensor<4xf32>) -> ()
+    """
 
     pure = False
     values: Operands
@@ -91,6 +94,13 @@ class WhileOp(FlowOp, name="while"):
 
     Operands: limit (tensor<i64>), condition (tensor<i1>), initial values. Body arguments: iteration (tensor<i64>), values. It yields the next
     condition and the next values. Results: the last values.
+
+    Example:
+      %r = "flow.while"(%limit, %go, %x) ({
+      ^bb0(%i: tensor<i64>, %v: tensor<4xf32>):
+        %n = "graph.elementwise"(%v) {fn = "tanh"} : (tensor<4xf32>) -> tensor<4xf32>
+        "flow.yield"(%go, %n) : (tensor<i1>, tensor<4xf32>) -> ()
+      }) : (tensor<i64>, tensor<i1>, tensor<4xf32>) -> tensor<4xf32>
     """
 
     limit: Operand

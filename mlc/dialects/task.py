@@ -22,7 +22,14 @@ class KernelOp(TaskOp, name="kernel"):
     Example:
       "task.kernel"() ({
       ^bb0(%x: memref<64xf32>, %y: memref<64xf32>, %b: index):
-        ...
+        "task.foreach"() ({
+        ^bb1(%i: index):
+          %v = "task.load"(%x, %i, %b) {map = affine_map<(d0, d1) -> (d0 + d1 * 16)>} : (memref<64xf32>, index, index) -> f32
+          %zero = arith.constant 0.0 : f32
+          %r = arith.maximumf %v, %zero : f32
+          "task.store"(%r, %y, %i, %b) {map = affine_map<(d0, d1) -> (d0 + d1 * 16)>} : (f32, memref<64xf32>, index, index) -> ()
+          "task.yield"() : () -> ()
+        }) {extents = [16]} : () -> ()
         "task.end"() : () -> ()
       }) {sym_name = "relu", grid = [4], inputs = 1} : () -> ()
     """
@@ -44,7 +51,10 @@ class KernelOp(TaskOp, name="kernel"):
 
 
 class EndOp(TaskOp, name="end"):
-    """Ends a kernel."""
+    """Ends a kernel.
+
+    Example: "task.end"() : () -> ()
+    """
 
 
 class AllocOp(TaskOp, name="alloc"):
@@ -64,10 +74,15 @@ class AllocOp(TaskOp, name="alloc"):
 class ForeachOp(TaskOp, name="foreach"):
     """Runs its body for every point of a box, in any order and in parallel. Body arguments: one index per dimension of `extents`.
 
-    `reads` in the body are `task.load`; results leave through `task.store`.
+    The body reads by `task.load`; results leave through `task.store`.
 
     Example:
-      "task.foreach"() ({ ^bb0(%i: index, %j: index): ... "task.yield"() : () -> () }) {extents = [16, 64]} : () -> ()
+      "task.foreach"() ({
+      ^bb0(%i: index, %j: index):
+        %v = "task.load"(%x, %j) {map = affine_map<(d0) -> (d0)>} : (memref<64xf32>, index) -> f32
+        "task.store"(%v, %y, %i, %j) {map = affine_map<(d0, d1) -> (d0, d1)>} : (f32, memref<16x64xf32>, index, index) -> ()
+        "task.yield"() : () -> ()
+      }) {extents = [16, 64]} : () -> ()
     """
 
     extents: list
@@ -84,8 +99,13 @@ class ReduceOp(TaskOp, name="reduce"):
     `combine` names, per accumulator, the associative op that joins partial results ("addf", "maximumf", ...), or "" if the body is not of
     the form op(acc, x) and must run in order.
 
-    Example: %s = "task.reduce"(%zero) ({ ^bb0(%k: index, %acc: f32): ... "task.yield"(%n) : (f32) -> () }) {extents = [64], combine = ["addf"]}
-             : (f32) -> f32
+    Example:
+      %s = "task.reduce"(%zero) ({
+      ^bb0(%k: index, %acc: f32):
+        %v = "task.load"(%x, %k) {map = affine_map<(d0) -> (d0)>} : (memref<64xf32>, index) -> f32
+        %n = arith.addf %acc, %v : f32
+        "task.yield"(%n) : (f32) -> ()
+      }) {extents = [64], combine = ["addf"]} : (f32) -> f32
     """
 
     inits: Operands
@@ -96,7 +116,10 @@ class ReduceOp(TaskOp, name="reduce"):
 
 
 class YieldOp(TaskOp, name="yield"):
-    """Ends the body of foreach or reduce."""
+    """Ends the body of foreach or reduce.
+
+    Example: "task.yield"() : () -> ()
+    """
 
     values: Operands
 
@@ -134,7 +157,10 @@ class MmaOp(TaskOp, name="mma"):
     `panels` gives, for a and b, the width of the panels the operand is stored in (see tile.map), or 0; the map of a panelled operand gives
     [n, k...]: its column, then its reduction indices.
 
-    Example: "task.mma"(%a, %b, %c, %o) {atom = "fma", extents = [16, 64, 256], reductions = 1, maps = [...]} : (...) -> ()
+    Example:
+      "task.mma"(%a, %b, %c, %o) {atom = "fma", extents = [16, 64, 256], reductions = 1, maps = [
+        affine_map<(m, n, k, o) -> (m + o, k)>, affine_map<(m, n, k, o) -> (k, n)>, affine_map<(m, n, k, o) -> (m + o, n)>]}
+        : (memref<32x256xf32>, memref<256x64xf32>, memref<32x64xf32>, index) -> ()
     """
 
     a: Operand

@@ -22,7 +22,10 @@ class TileOp(OpBase):
 
 
 class YieldOp(TileOp, name="yield"):
-    """Ends a tile.graph body with the values that leave the kernel."""
+    """Ends a tile.graph body with the values that leave the kernel.
+
+    Example: "tile.yield"(%y) : (tensor<4xf32>) -> ()
+    """
 
     pure = False
     values: Operands
@@ -34,7 +37,13 @@ class GraphOp(TileOp, name="graph"):
     Example:
       %r = "tile.graph"(%x) ({
       ^bb0(%a: tensor<4xf32>):
-        ...
+        %e = tensor.empty() : tensor<4xf32>
+        %y = linalg.generic {indexing_maps = [affine_map<(d0) -> (d0)>, affine_map<(d0) -> (d0)>], iterator_types = ["parallel"]}
+               ins(%a : tensor<4xf32>) outs(%e : tensor<4xf32>) {
+        ^bb1(%v: f32, %out: f32):
+          %n = arith.negf %v : f32
+          linalg.yield %n : f32
+        } -> tensor<4xf32>
         "tile.yield"(%y) : (tensor<4xf32>) -> ()
       }) : (tensor<4xf32>) -> tensor<4xf32>
     """
@@ -98,7 +107,10 @@ class MapOp(TileOp, name="map"):
 
 
 class WeightOp(TileOp, name="weight"):
-    """A constant that lives outside the IR, in storage type; `key` is its name in the WeightStore."""
+    """A constant that lives outside the IR, in storage type; `key` is its name in the WeightStore.
+
+    Example: %w = "tile.weight"() {key = "fc.weight"} : () -> tensor<10x4xf32>
+    """
 
     key: str
     y: Result

@@ -20,6 +20,8 @@ LAYERS = (
     ("tune",),
     ("driver", "fingerprint"),
     ("api",),
+    ("jit",),
+    ("onnx_backend",),
     ("cli",),
 )
 # Third-party packages that only some places may import: name -> prefixes of modules.

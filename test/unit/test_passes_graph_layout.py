@@ -1,3 +1,5 @@
+"""Channels-last networks: what choose-layout leaves of the transposes, and that it computes the same."""
+
 from collections.abc import Callable
 
 import pytest

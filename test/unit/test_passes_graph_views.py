@@ -1,3 +1,5 @@
+"""Views: chains of reshapes and transposes against numpy."""
+
 import random
 
 import numpy as np

@@ -1,5 +1,6 @@
 """Compiles a model into an artifact file, or writes the text of one level."""
 
+import json
 from pathlib import Path
 
 from mlc.cli.jobs.common import Answer, Request, build_of, options_of, summary
@@ -17,4 +18,5 @@ def job(request: Request, report: Report) -> Answer:
     built = build_of(request, report)
     report("write", 0, 0)
     built.artifact.save(output)
-    return {**summary(built.artifact), "hit": built.hit, "file_bytes": output.stat().st_size}
+    passes = json.loads(built.artifact.extra.get("timing.json", b"{}"))
+    return {**summary(built.artifact), "hit": built.hit, "file_bytes": output.stat().st_size, "passes": passes}

@@ -77,7 +77,7 @@ class NodeContext:
             return value
         if isinstance(value, BoundedValue):
             raise ShapeError(f"input {self.input_name(i)} is a {show(value)}", node=self.label,
-                             hint="such a tensor can only be an output of the model; make what decides its size known at compile time (values=)")
+                             hint=self.importer.value_hint(value.count) or "such a tensor can only be an output of the model")
         raise ModelError(f"input {self.input_name(i)} is a {show(value)}, expected a tensor", node=self.label)
 
     def tensor(self, i: int) -> Tensor:

@@ -10,7 +10,7 @@ import onnx
 from onnx import FunctionProto, GraphProto, NodeProto, helper
 
 from mlc.dialects._ext import VerifyError
-from mlc.errors import CompilerError, MlcError, ModelError, ResourceError, ShapeError, UnsupportedError
+from mlc.errors import CompilerError, MlcError, ModelError, ResourceError, ShapeError, UnsupportedError, ValueHint
 from mlc.frontend.onnx.attributes import bind, check_attributes
 from mlc.frontend.onnx.check import FunctionKey, function_key
 from mlc.frontend.onnx.constants import Constants
@@ -266,7 +266,7 @@ class Importer:
             raise AlreadyReportedError
         return [value for value in results if value is not None]
 
-    def value_hint(self, tensor: Tensor) -> str | None:
+    def value_hint(self, tensor: Tensor) -> ValueHint | None:
         """How to make `tensor` known: the graph inputs it is computed from, fixed. None if there are none to be seen."""
         seen: set[ir.Value] = set()
         todo = [] if tensor.handle is None else [tensor.handle]
@@ -282,8 +282,9 @@ class Importer:
                 todo += list(value.owner.operands)
         if not names:
             return None
-        return (f"it is computed from graph input{'s' * (len(names) > 1)} {', '.join(map(repr, sorted(names)))}; "
-                f"fix one with values={{{sorted(names)[0]!r}: array}} (--value {sorted(names)[0]}=...)")
+        names.sort()
+        return ValueHint(f"it is computed from graph input{'s' * (len(names) > 1)} {', '.join(map(repr, names))}; "
+                         f"fix one with values={{{names[0]!r}: array}} (--value {names[0]}=...)", tuple(names))
 
     def _raise_problems(self) -> None:
         problems = list(self.problems.values())

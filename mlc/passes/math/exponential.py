@@ -15,7 +15,7 @@ class _Format:
 
     fraction: int
     bias: int
-    ln2: tuple[float, float]
+    ln2: tuple[float, float]  # the first part short enough that n times it is exact without fused multiply-add too
     q: tuple[float, ...]  # (e^r - 1 - r) / r^2 on |r| <= ln2 / 2
     powers: tuple[float, ...]  # (2^r - 1) / r on |r| <= 1/2
     lowest: float
@@ -32,12 +32,12 @@ class _Format:
 
 
 _F32 = _Format(
-    23, 127, (0.6931471824645996, -1.9046542121259336e-09),
+    23, 127, (0.693359375, -2.12194440e-4),
     (0.49999997, 0.16666545, 0.0416674614, 0.00836643204, 0.00138684351),
     (0.693147182, 0.240226477, 0.0555035919, 0.0096185049, 0.00133912417, 0.000153274974),
     -104.0, 89.0, -151.0, 129.0, 2.0**-25, 20.0)
 _F64 = _Format(
-    52, 1023, (0.6931471805599453, 2.3190468138462996e-17),
+    52, 1023, (6.93147180369123816490e-01, 1.90821492927058770002e-10),
     (0.5, 0.1666666666666667, 0.04166666666666667, 0.0083333333333259, 0.0013888888888883581, 0.00019841269875637497,
      2.4801587326131077e-05, 2.755725436822675e-06, 2.755727290616548e-07, 2.510564479145537e-08, 2.091499245327924e-09),
     (0.6931471805599453, 0.24022650695910072, 0.05550410866482163, 0.00961812910762848, 0.0013333558146405757, 0.0001540353039337038,
@@ -57,9 +57,9 @@ def _format(x: Value) -> _Format:
 def _reduce(x: Value, added: int) -> tuple[Value, Value]:
     """r in [-ln2 / 2, ln2 / 2] with x = n ln2 + r, and bits whose low end is n + added."""
     fmt = _format(x)
-    sum_ = x.fma(_LOG2E, fmt.magic + added)
+    sum_ = x.mad(_LOG2E, fmt.magic + added)
     n = sum_ - (fmt.magic + added)
-    return n.fma(-fmt.ln2[1], n.fma(-fmt.ln2[0], x)), sum_.as_bits()
+    return n.mad(-fmt.ln2[1], n.mad(-fmt.ln2[0], x)), sum_.as_bits()
 
 
 def _scaled(p: Value, bits: Value) -> Value:
@@ -84,7 +84,8 @@ def exp_times(x: Value, high: Value, low: Value) -> Value:
     """e^x (high + low) for a factor of moderate size, rounded once even where the result is subnormal."""
     fmt = _format(x)
     r, bits = _reduce(x.at_least(fmt.lowest).at_most(fmt.highest), 2 * fmt.bias)
-    return _scaled(high.mad(r * r.polynomial((1.0, *fmt.q)), low) + high, bits)
+    rest = r * r.polynomial((1.0, *fmt.q))  # e^r - 1
+    return _scaled(high.mad(rest, low.mad(rest, low)) + high, bits)
 
 
 def exp2_sum(high: Value, low: Value | None = None) -> Value:
@@ -117,7 +118,7 @@ def expm1(x: Value) -> Value:
     r, bits = _reduce(c, fmt.bias - 1)
     scale = (bits << fmt.fraction).as_float()
     q = (r * r).mad(r.polynomial(fmt.q), r)
-    result = scale.fma(q, scale - 0.5) * 2.0
+    result = scale.mad(q, scale - 0.5) * 2.0
     return (x.abs() < fmt.tiny).choose(x, result)  # keeps -0 and subnormals
 
 
@@ -128,7 +129,7 @@ def tanh(x: Value) -> Value:
         t = expm1((a + a).at_most(fmt.saturated))
         return (t / (t + 2.0)).with_sign(x)
     r, bits = _reduce((a + a).at_most(fmt.saturated), fmt.bias)
-    large = 1.0 - 2.0 / _exp_of_r(r).fma((bits << fmt.fraction).as_float(), 1.0)
+    large = 1.0 - 2.0 / _exp_of_r(r).mad((bits << fmt.fraction).as_float(), 1.0)
     z = a * a
     small = (a * z).mad(z.polynomial(_TANH_SMALL), a)
     return (a < 0.625).choose(small, large).with_sign(x)

@@ -46,8 +46,9 @@ def _pack_graph(graph: ir.Operation) -> None:
     if regions is None:
         return
     root = sinks[-1].shape
+    inlined = {v for n in nodes if n.level == "register" for v in n.results}  # a product that computes a factor is no task.mma
     for node in nodes:
-        if node.contraction and (found := _columns(node, graph)) is not None:
+        if node.contraction and not any(r.value in inlined for r in node.reads) and (found := _columns(node, graph)) is not None:
             argument, read = found
             width = _width(node, regions[node], sizes, root)
             if width:

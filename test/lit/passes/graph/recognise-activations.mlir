@@ -213,30 +213,6 @@ func.func @main(%arg0: tensor<3x5xf32>) -> tensor<3x5xf32> {
 
 // -----
 
-// half last
-// CHECK-LABEL: func.func @main
-// CHECK-NEXT: %[[Y:.*]] = "graph.elementwise"(%arg0) {fn = "gelu_tanh"}
-// CHECK-NEXT: return %[[Y]]
-
-func.func @main(%arg0: tensor<3x5xf32>) -> tensor<3x5xf32> {
-  %0 = "graph.constant"() {bytes = "00004040"} : () -> tensor<f32>
-  %1 = "graph.elementwise"(%arg0, %0) {fn = "pow"} : (tensor<3x5xf32>, tensor<f32>) -> tensor<3x5xf32>
-  %2 = "graph.constant"() {bytes = "1327373D"} : () -> tensor<f32>
-  %3 = "graph.elementwise"(%1, %2) {fn = "mul"} : (tensor<3x5xf32>, tensor<f32>) -> tensor<3x5xf32>
-  %4 = "graph.elementwise"(%arg0, %3) {fn = "add"} : (tensor<3x5xf32>, tensor<3x5xf32>) -> tensor<3x5xf32>
-  %5 = "graph.constant"() {bytes = "2A424C3F"} : () -> tensor<f32>
-  %6 = "graph.elementwise"(%4, %5) {fn = "mul"} : (tensor<3x5xf32>, tensor<f32>) -> tensor<3x5xf32>
-  %7 = "graph.elementwise"(%6) {fn = "tanh"} : (tensor<3x5xf32>) -> tensor<3x5xf32>
-  %8 = "graph.constant"() {bytes = "0000803F"} : () -> tensor<f32>
-  %9 = "graph.elementwise"(%8, %7) {fn = "add"} : (tensor<f32>, tensor<3x5xf32>) -> tensor<3x5xf32>
-  %10 = "graph.elementwise"(%arg0, %9) {fn = "mul"} : (tensor<3x5xf32>, tensor<3x5xf32>) -> tensor<3x5xf32>
-  %11 = "graph.constant"() {bytes = "0000003F"} : () -> tensor<f32>
-  %12 = "graph.elementwise"(%11, %10) {fn = "mul"} : (tensor<f32>, tensor<3x5xf32>) -> tensor<3x5xf32>
-  return %12 : tensor<3x5xf32>
-}
-
-// -----
-
 // swish
 // CHECK-LABEL: func.func @main
 // CHECK-NEXT: %[[Y:.*]] = "graph.elementwise"(%arg0) {fn = "swish"{{.*}}}

@@ -85,17 +85,17 @@ func.func @main(%arg0: tensor<5x1x24xf32>) -> (tensor<2x5x4xf32>, tensor<2x5x4xf
   %2 = "graph.reshape"(%1) {shape = [3, 5, 1, 8]} : (tensor<3x5x1x1x8xf32>) -> tensor<3x5x1x8xf32>
   %3 = "graph.constant"() {bytes = "0000000000000000"} : () -> tensor<i64>
   %4 = "graph.gather"(%2, %3) {axis = 0 : i64} : (tensor<3x5x1x8xf32>, tensor<i64>) -> tensor<5x1x8xf32>
-  %5 = "graph.reshape"(%4) {shape = [5, 2, 4]} : (tensor<5x1x8xf32>) -> tensor<5x2x4xf32>
-  %6 = "graph.transpose"(%5) {perm = [1, 0, 2]} : (tensor<5x2x4xf32>) -> tensor<2x5x4xf32>
-  %7 = "graph.constant"() {bytes = "0100000000000000"} : () -> tensor<i64>
+  %5 = "graph.constant"() {bytes = "0100000000000000"} : () -> tensor<i64>
+  %6 = "graph.gather"(%2, %5) {axis = 0 : i64} : (tensor<3x5x1x8xf32>, tensor<i64>) -> tensor<5x1x8xf32>
+  %7 = "graph.constant"() {bytes = "0200000000000000"} : () -> tensor<i64>
   %8 = "graph.gather"(%2, %7) {axis = 0 : i64} : (tensor<3x5x1x8xf32>, tensor<i64>) -> tensor<5x1x8xf32>
-  %9 = "graph.reshape"(%8) {shape = [5, 2, 4]} : (tensor<5x1x8xf32>) -> tensor<5x2x4xf32>
+  %9 = "graph.reshape"(%4) {shape = [5, 2, 4]} : (tensor<5x1x8xf32>) -> tensor<5x2x4xf32>
   %10 = "graph.transpose"(%9) {perm = [1, 0, 2]} : (tensor<5x2x4xf32>) -> tensor<2x5x4xf32>
-  %11 = "graph.constant"() {bytes = "0200000000000000"} : () -> tensor<i64>
-  %12 = "graph.gather"(%2, %11) {axis = 0 : i64} : (tensor<3x5x1x8xf32>, tensor<i64>) -> tensor<5x1x8xf32>
-  %13 = "graph.reshape"(%12) {shape = [5, 2, 4]} : (tensor<5x1x8xf32>) -> tensor<5x2x4xf32>
+  %11 = "graph.reshape"(%6) {shape = [5, 2, 4]} : (tensor<5x1x8xf32>) -> tensor<5x2x4xf32>
+  %12 = "graph.transpose"(%11) {perm = [1, 0, 2]} : (tensor<5x2x4xf32>) -> tensor<2x5x4xf32>
+  %13 = "graph.reshape"(%8) {shape = [5, 2, 4]} : (tensor<5x1x8xf32>) -> tensor<5x2x4xf32>
   %14 = "graph.transpose"(%13) {perm = [1, 0, 2]} : (tensor<5x2x4xf32>) -> tensor<2x5x4xf32>
-  return %6, %10, %14 : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32>
+  return %10, %12, %14 : tensor<2x5x4xf32>, tensor<2x5x4xf32>, tensor<2x5x4xf32>
 }
 
 // -----

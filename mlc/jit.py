@@ -1,0 +1,117 @@
+"""`mlc.jit(model)`: a callable that compiles when it first meets input shapes, and learns which inputs' values must be compiled in."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlc.errors import InputError, MlcError, ShapeError, ValueHint
+from mlc.options import CompileOptions
+from mlc.target import Target
+
+if TYPE_CHECKING:
+    from mlc.frontend.onnx.load import ModelSource
+    from mlc.runtime.executor import Executable
+
+
+def jit(model: "ModelSource", target: str | Target = "cpu", *, opt_level: int = 3, threads: int | None = None, cache: bool = True) -> "Jit":
+    """A callable that compiles `model` for the shapes it is called with. Nothing is compiled before the first call.
+
+    model: a path, bytes or an onnx.ModelProto. cache: use the compile cache on disk as well.
+    """
+    return Jit(model, Target.parse(target) if isinstance(target, str) else target, opt_level, threads, cache)
+
+
+class Jit:
+    """One Executable per signature: shapes and element types of all inputs, and the values of those in `fixed`.
+
+    fixed: inputs whose values decide a shape (Reshape's shape, the length of a Range). It grows as compiling asks for them.
+    """
+
+    def __init__(self, model: "ModelSource", target: Target, opt_level: int, threads: int | None, cache: bool) -> None:
+        from mlc.frontend.onnx.load import load_model
+
+        self._model = load_model(model)
+        self._target, self._opt_level, self._threads, self._cache = target, opt_level, threads, cache
+        self._made: dict[tuple[object, ...], Executable] = {}
+        graph = self._model.proto.graph
+        defaults = {*self._model.weights, *self._model.skipped}
+        self.inputs = [i.name for i in graph.input if i.name not in defaults]
+        self.outputs = [o.name for o in graph.output]
+        self._overridable = [i.name for i in graph.input if i.name in defaults]
+        self.fixed: set[str] = set()
+
+    def __call__(self, /, *arrays: Any, **named: Any) -> list[Any]:
+        """Runs the model on arrays (lists for sequences, None for an empty optional), in order or by name; returns the outputs in order."""
+        if len(arrays) > len(self.inputs):
+            raise InputError(f"found {len(arrays)} positional inputs, expected at most {len(self.inputs)}: {', '.join(self.inputs)}")
+        values = dict(zip(self.inputs, arrays, strict=False))
+        both = values.keys() & named.keys()
+        if both:
+            raise InputError(f"input {sorted(both)[0]!r} is given by position and by name")
+        return list(self.run({**values, **named}).values())
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs the model by name."""
+        values = {name: _arrays(value) for name, value in inputs.items()}
+        for name in values:
+            if name not in self.inputs and name not in self._overridable:
+                raise InputError(f"the model has no input {name!r}; it has {', '.join(self.inputs) or 'none'}")
+        for name in self.inputs:
+            if name not in values:
+                raise InputError(f"input {name!r} is missing")
+        executable, fixed = self.executable(values)
+        return executable.run({name: value for name, value in values.items() if name not in fixed})
+
+    def executable(self, values: Mapping[str, Any]) -> "tuple[Executable, frozenset[str]]":
+        """What serves these inputs, compiled if need be; and the inputs whose values are part of it."""
+        # A default in the model that a call replaces is no longer a constant of the model, but may decide shapes like one.
+        always = {name for name in self._overridable if name in values}
+        while True:
+            fixed = frozenset((self.fixed | always) & values.keys())
+            key = tuple((name, _signature(value, name in fixed)) for name, value in sorted(values.items()))
+            made = self._made.get(key)
+            if made is None:
+                try:
+                    made = self._made[key] = self._compile(values, fixed)
+                except ShapeError as error:
+                    wanted = self._wanted(error, values) - fixed
+                    if not wanted:
+                        raise
+                    self.fixed |= wanted
+                    continue
+            return made, fixed
+
+    def _wanted(self, error: MlcError, values: Mapping[str, Any]) -> set[str]:
+        """The inputs that the error asks to fix. An item of a sequence is called `name.0`."""
+        names = error.hint.inputs if isinstance(error.hint, ValueHint) else ()
+        return {name if name in values else name.rpartition(".")[0] for name in names} & values.keys()
+
+    def _compile(self, values: Mapping[str, Any], fixed: frozenset[str]) -> "Executable":
+        from mlc.api import build
+        from mlc.load import executable
+
+        options = CompileOptions(target=self._target, opt_level=self._opt_level,
+                                 shapes={name: _shapes(value) for name, value in values.items() if name not in fixed},
+                                 values={name: value for name, value in values.items() if name in fixed})
+        return executable(build(self._model, options, cached=self._cache).artifact, self._threads)
+
+
+def _arrays(value: Any) -> Any:
+    if value is None:
+        return None
+    return [np.asarray(v) for v in value] if isinstance(value, list | tuple) else np.asarray(value)
+
+
+def _shapes(value: Any) -> Any:
+    if value is None:
+        return None
+    return [v.shape for v in value] if isinstance(value, list) else value.shape
+
+
+def _signature(value: Any, with_bytes: bool) -> object:
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return tuple(_signature(v, with_bytes) for v in value)
+    return (value.dtype.str, value.dtype.name, value.shape, value.tobytes() if with_bytes else b"")
