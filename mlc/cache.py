@@ -85,8 +85,9 @@ class Cache:
             (staged / KEY).write_text(key)
             (staged / INFO).write_text(json.dumps(dict(info or {}), indent=1, sort_keys=True))
             self._publish(staged, final, key)
-        except OSError as error:
-            raise ResourceError(f"cannot write to the cache {str(self.root)!r}: {error.strerror}",
+        except (OSError, ResourceError) as error:
+            reason = error.message if isinstance(error, ResourceError) else error.strerror
+            raise ResourceError(f"cannot write to the cache {str(self.root)!r}: {reason}",
                                 hint="free some space (mlc cache prune), or set MLC_CACHE_DIR") from error
         finally:
             shutil.rmtree(staged, ignore_errors=True)

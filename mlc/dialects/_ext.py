@@ -203,19 +203,19 @@ def verify(module: ir.Module, allow_unknown: bool = False) -> list[tuple[ir.Loca
     """Checks MLIR's rules (raises MLIRError), then every op of ours; returns (location, message) of each broken rule."""
     module.operation.verify()
     broken: list[tuple[ir.Location, str]] = []
-    context = module.context
-    for operation in operations(module.operation):
-        cls = OPS.get(operation.name)
-        if cls is None:
-            if not allow_unknown and not context.is_registered_operation(operation.name):
-                broken.append((operation.location, f"unknown op '{operation.name}'"))
-            continue
-        op = operation.opview
-        try:
-            _check_fields(op)
-            op.check()
-        except VerifyError as error:
-            broken.append((operation.location, f"'{operation.name}' op {error}"))
-        except Exception as error:  # malformed input may trip a check anywhere: that is a broken rule too
-            broken.append((operation.location, f"'{operation.name}' op is malformed: {type(error).__name__}: {error}"))
+    with module.context as context, ir.Location.unknown():  # rules spell types
+        for operation in operations(module.operation):
+            cls = OPS.get(operation.name)
+            if cls is None:
+                if not allow_unknown and not context.is_registered_operation(operation.name):
+                    broken.append((operation.location, f"unknown op '{operation.name}'"))
+                continue
+            op = operation.opview
+            try:
+                _check_fields(op)
+                op.check()
+            except VerifyError as error:
+                broken.append((operation.location, f"'{operation.name}' op {error}"))
+            except Exception as error:  # malformed input may trip a check anywhere: that is a broken rule too
+                broken.append((operation.location, f"'{operation.name}' op is malformed: {type(error).__name__}: {error}"))
     return broken

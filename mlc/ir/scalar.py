@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
-from mlc.dtypes import BOOL, F32, F64, I8, I32, I64, U8, DType
+from mlc.dtypes import BOOL, F32, F64, I8, I32, I64, U8, U32, U64, DType
 from mlc.ir.mlir import arith, ir, math
 
 Operand = Union["Scalar", int, float, bool]
@@ -243,7 +243,9 @@ class Scalar:
 
     def copysign(self, other: Operand) -> Scalar:
         """The float's magnitude with the sign of `other`."""
-        return self._make(math.copysign(self.value, self._with(other).value))
+        kind = U32 if self.dtype.bits == 32 else U64  # not math.copysign: upstream's conversion to libm refuses it
+        sign = 1 << (self.dtype.bits - 1)
+        return ((self.bitcast(kind) & (sign - 1)) | (self._with(other).bitcast(kind) & sign)).bitcast(self.dtype)
 
     def abs(self) -> Scalar:
         if self.dtype.is_float:

@@ -1,8 +1,9 @@
 """expand-math: functions of the math dialect become arithmetic on scalars and vectors of any length, so that no target needs a library.
 
-Expanded in f32: everything in `_F32`. In f64, on machines with fused multiply-add: exp, exp2, expm1, log, log2, log10, log1p, tanh, rsqrt and
-fpowi; the other f64 functions stay, for the library of the target. Operations that are one instruction nearly everywhere stay too: fma, sqrt,
-absf, floor, ceil, round, roundeven, trunc, copysign, isnan and their like. Fast-math flags are ignored: the code relies on rounding.
+Expanded in f32: everything in `_F32`, to 2 ulp (tan and erfc to 3) for all finite inputs; zeros, subnormals, infinities and NaN as in C.
+In f64: `_F64`, on machines with fused multiply-add; the other f64 functions stay, for the library of the target. Operations that are
+one instruction nearly everywhere stay too: fma, sqrt, absf, floor, ceil, round, roundeven, trunc, copysign, isnan and their like.
+Fast-math flags are ignored: the code relies on rounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,8 @@ _F32: dict[str, Expansion] = {
     "log": logarithm.log, "log2": logarithm.log2, "log10": logarithm.log10, "log1p": logarithm.log1p,
     "asinh": logarithm.asinh, "acosh": logarithm.acosh, "atanh": logarithm.atanh,
     "erf": error_function.erf, "erfc": error_function.erfc,
-    "sin": trigonometric.sin, "cos": trigonometric.cos, "tan": trigonometric.tan, "sincos": lambda x: (trigonometric.sin(x), trigonometric.cos(x)),
+    "sin": trigonometric.sin, "cos": trigonometric.cos, "tan": trigonometric.tan,
+    "sincos": lambda x: (trigonometric.sin(x), trigonometric.cos(x)),
     "asin": trigonometric.asin, "acos": trigonometric.acos, "atan": trigonometric.atan, "atan2": trigonometric.atan2,
     "powf": power.powf, "fpowi": power.fpowi, "cbrt": power.cbrt, "rsqrt": power.rsqrt,
 }

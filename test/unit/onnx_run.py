@@ -103,11 +103,15 @@ def check_cases(op: str, *, skip: Sequence[str] = ()) -> int:
     return len(cases)
 
 
+def _array(value: Any) -> np.ndarray:
+    return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+
+
 def check_case(case: Any) -> None:
     """Runs one of ONNX's cases; inputs that decide shapes are fixed."""
     for inputs, expected in case.data_sets:
         names = [i.name for i in case.model.graph.input]
-        feeds = {name: np.asarray(a) for name, a in zip(names, inputs, strict=True)}
+        feeds = {name: _array(a) for name, a in zip(names, inputs, strict=True)}
         needed = [n for n, a in feeds.items() if a.size == 0]
         while True:
             try:
@@ -118,7 +122,7 @@ def check_case(case: Any) -> None:
                 if "known at compile time" not in str(error) or not more:
                     raise
                 needed += more
-        for got, want in zip(results, map(np.asarray, expected), strict=True):
+        for got, want in zip(results, map(_array, expected), strict=True):
             assert got.shape == want.shape and got.dtype == want.dtype
             loose = want.dtype.kind != "f" or want.dtype.itemsize < 4
             np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), rtol=2e-2 if loose else max(case.rtol, 1e-4),

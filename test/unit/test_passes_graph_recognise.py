@@ -265,6 +265,20 @@ def llama(x: ir.Value) -> ir.Value:
     return joined(graph.matmul(guarded(graph.softmax(s, axis=3)), graph.reshape(repeated("v1"), shape=[B, H, S, D])))
 
 
+def llama_rotated(x: ir.Value) -> ir.Value:
+    """As `llama`, with keys that come out of a sum of two transposes (as rotary embeddings leave them)."""
+    q = front(split(x, "q"))
+
+    def repeated(t: ir.Value) -> ir.Value:
+        return graph.broadcast(graph.reshape(t, shape=[B, 1, 1, S, D]), shape=[B, 1, H, S, D])
+
+    a, b = front(split(x, "k1", 1)), front(split(x, "k2", 1))
+    k = ew("add", ew("mul", a, weight("cos", 1, 1, S, D)), ew("mul", b, weight("sin", 1, 1, S, D)))
+    k = graph.reshape(graph.transpose(graph.reshape(repeated(k), shape=[H, S, D]), perm=[0, 2, 1]), shape=[B, H, D, S])
+    p = guarded(graph.softmax(graph.matmul(ew("mul", q, D**-0.25), ew("mul", k, D**-0.25)), axis=3))
+    return joined(graph.matmul(p, graph.reshape(repeated(front(split(x, "v1", 1))), shape=[B, H, S, D])))
+
+
 def swin(x: ir.Value) -> ir.Value:
     """Windows (here of a batch of one): a bias per head, then a mask per window, added in five dimensions."""
     q, k, v = (front(split(x, n)) for n in "qkv")
@@ -294,16 +308,16 @@ def heads_as_batch(x: ir.Value) -> ir.Value:
     return joined(graph.reshape(graph.matmul(p, v), shape=[B, H, S, D]))
 
 
-STYLES = {f.__name__: f for f in (dynamo18, torchscript17, hf_eager, masked_fill, mobilevit, llama, swin, restormer, upcast,
+STYLES = {f.__name__: f for f in (dynamo18, torchscript17, hf_eager, masked_fill, mobilevit, llama, llama_rotated, swin, restormer, upcast,
                                   heads_as_batch)}
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_attention(style):
     ops = same_results(STYLES[style], PASSES, sample(B, S, H * D))
-    assert ops["attention"] == 1 and ops["matmul"] == 3 and ops["softmax"] == 0
+    assert ops["attention"] == 1 and ops["matmul"] == (4 if style == "llama_rotated" else 3) and ops["softmax"] == 0
     assert ops["transpose"] <= 4 and ops["broadcast"] == 0 and ops["where"] == 0
-    assert ops["mul"] == (1 if style == "restormer" else 0)
+    assert ops["mul"] == {"restormer": 1, "llama_rotated": 2}.get(style, 0)
 
 
 def test_shared_heads_of_an_attention_op():

@@ -128,8 +128,9 @@ def _first_that_works(spec: LoopSpec, ways: Sequence[Callable[[LoopSpec], list[V
         except _GiveUpError as error:
             gave_up = str(error)
         spec.ctx.importer.problems = problems
-    # With a known trip count the loop could have been unrolled, and the iteration known in it.
-    hint = spec.ctx.importer.value_hint(spec.limit) if spec.limit is not None and not spec.limit.is_known else None
+    # With a known trip count and first condition the loop could have been unrolled, and the iteration known in it.
+    unknown = [t for t in (spec.limit, spec.condition) if t is not None and not t.is_known]
+    hint = spec.ctx.importer.value_hint(unknown[0]) if unknown else None
     if reason is not None:
         reason.hint = reason.hint or hint or gave_up or None
         raise reason

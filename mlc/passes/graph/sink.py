@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mlc.dialects.graph import MatmulOp
-from mlc.dialects.graph.movement import ReshapeOp, TransposeOp
+from mlc.dialects.graph.movement import BroadcastOp, ReshapeOp, TransposeOp
 from mlc.dialects.graph.reduce import ReduceOp
 from mlc.ir.mlir import ir
 from mlc.passes.cleanup import drop_dead
@@ -20,6 +20,7 @@ from mlc.passes.graph.views import inverse, transposes
 from mlc.passes.registry import Pass, PassContext
 
 _TRANSPOSE, _RESHAPE = TransposeOp.OPERATION_NAME, ReshapeOp.OPERATION_NAME
+_BROADCAST = BroadcastOp.OPERATION_NAME
 _MATMUL, _REDUCE = MatmulOp.OPERATION_NAME, ReduceOp.OPERATION_NAME
 
 
@@ -115,6 +116,8 @@ class _Sink:
         """Fewer elements moved by transposes after than before."""
         wish = self.wanted.get(result(op))
         helps = wish is not None and perm in wish
+        if op.operation.name == _BROADCAST and helps:  # what is repeated is better moved before, unless a partner moves with it
+            helps = perm in wish.perms
         rest = {v for i, v in enumerate(operands(op)) if i not in moved}
         after = sum(self.reordering(v, perm) for v in rest) + (0 if helps else size(result(op)))
         # A transpose that others use too does not go away by this alone.

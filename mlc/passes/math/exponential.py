@@ -55,7 +55,7 @@ def _format(x: Value) -> _Format:
 
 
 def _reduce(x: Value, added: int) -> tuple[Value, Value]:
-    """r in [-ln2 / 2, ln2 / 2] with x = n ln2 + r, and bits whose low end is n + added."""
+    """The r in [-ln2 / 2, ln2 / 2] with x = n ln2 + r, and bits whose low end is n + added."""
     fmt = _format(x)
     sum_ = x.mad(_LOG2E, fmt.magic + added)
     n = sum_ - (fmt.magic + added)
@@ -63,7 +63,7 @@ def _reduce(x: Value, added: int) -> tuple[Value, Value]:
 
 
 def _scaled(p: Value, bits: Value) -> Value:
-    """p 2^n in two steps, since 2^n alone may be too large or, with subnormal results, too small. bits: n + 2 bias at the low end."""
+    """The product p 2^n in two steps: 2^n alone may be too large or, for subnormal results, too small. bits: n + 2 bias at the low end."""
     fmt = _format(p)
     half = (bits << (fmt.fraction - 1)) & -(1 << fmt.fraction)  # exponent field of 2^floor(n / 2)
     rest = (bits << fmt.fraction) - half

@@ -105,7 +105,7 @@ def log10(x: Value) -> Value:
 
 
 def log1p(x: Value) -> Value:
-    """e from 1 + x rounded; then f = (1 + x) 2^-e - 1 from x itself."""
+    """The exponent e from 1 + x rounded; then f = (1 + x) 2^-e - 1 from x itself."""
     fraction = _fraction(x)
     bits = (x + 1.0).as_bits()
     high = bits - _root_half(x)

@@ -17,13 +17,13 @@ _C5 = (0.577083707, 0.411533773, 0.344485909)
 
 
 def _product(a: Value, b: Value | float) -> tuple[Value, Value]:
-    """a b exactly, in two floats."""
+    """Product exactly, in two floats."""
     p = a * b
     return p, a.fma(b, -p)
 
 
 def _sum(a: Value, b: Value) -> tuple[Value, Value]:
-    """a + b exactly, in two floats, for |a| >= |b|."""
+    """Sum exactly, in two floats, for |a| >= |b|."""
     s = a + b
     return s, b - (s - a)
 
@@ -83,16 +83,27 @@ def powf(x: Value, y: Value) -> Value:
 
 
 def fpowi(x: Value, n: Value) -> Value:
-    """An f32 to a whole power; the exponent, up to 32 bits, in two floats. Narrow exponents are widened by the caller."""
+    """An f32 to a whole power; the exponent is exact in two floats."""
+    odd, n = (n & 1).ne(0), _as_int32(n)
     high = n & -(1 << 12)
-    always = n.eq(n)
-    y, rest = high.to_float(x.element), (n - high).to_float(x.element)
-    total, rest = _sum(y, rest)
-    return _power(x, total, rest, always, (n & 1).ne(0))
+    y, rest = _sum(high.to_float(x.element), (n - high).to_float(x.element))
+    return _power(x, y, rest, n.eq(n), odd)
+
+
+def _as_int32(n: Value) -> Value:
+    """An exponent in 32 bits: narrow ones widened, wide ones bounded, which over- or underflows all the same."""
+    int32 = ir.IntegerType.get_signless(32)
+    if n.bits < 32:
+        return (n.extend(int32) << 32 - n.bits) >> 32 - n.bits
+    if n.bits == 32:
+        return n
+    least, most = n.constant(-(1 << 31)), n.constant((1 << 31) - 1)
+    n = (n < least).choose(least, (n > most).choose(most, n))
+    return n.narrow(int32)
 
 
 def fpowi_by_squaring(x: Value, n: Value) -> Value:
-    """x to a whole power by squaring, one step per bit of the exponent; 1 / x^|n| for negative ones."""
+    """A whole power by squaring, one step per bit of the exponent; 1 / x^|n| for negative ones."""
     negative = n < 0
     left = negative.choose(0 - n, n)
     result, square = x.constant(1.0), x
@@ -107,7 +118,7 @@ def rsqrt(x: Value) -> Value:
 
 
 def cbrt(x: Value) -> Value:
-    """y = m^(-1/3) guessed from the bits and iterated to the fourth order (Householder), then m y y corrected once."""
+    """First y = m^(-1/3) guessed from the bits and iterated to the fourth order (Householder), then m y y corrected once."""
     a = x.abs()
     small = a < 2.0**-60  # the correction of so small a number would be subnormal
     m = small.choose(a * 2.0**60, a)
@@ -121,9 +132,3 @@ def cbrt(x: Value) -> Value:
     c = (residual * (y * y)).fma(-1 / 3, c)
     c = small.choose(c * 2.0**-20, c)
     return ((a < inf) & (a > 0.0)).choose(c, a).with_sign(x)
-
-
-def as_int32(n: Value) -> Value:
-    """A narrow exponent widened with its sign."""
-    bits = 32 - n.bits
-    return (n.extend(ir.IntegerType.get_signless(32)) << bits) >> bits if bits else n

@@ -10,7 +10,7 @@ from math import inf, pi
 from mlc.ir.mlir import ir, scf, vector
 from mlc.passes.math.value import Value
 
-# pi/2 in parts, each cut off, so that all are positive (a reduced -0 stays -0) and x - n * the first is exact below 2^17.
+# pi/2 in three parts; the first is cut off so that x - n times it, fused, is exact below 2^17.
 _HALF_PI = (1.570796251296997, 7.549789415861596e-08, 5.390302529957765e-15)
 _LARGE = 2.0**17
 _HALF_PI_ROUNDED, _HALF_PI_REST = 1.5707963705062866, -4.371138828673793e-08
@@ -25,16 +25,18 @@ _TWO_OVER_PI = int("A2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBB
 
 
 def _reduce(x: Value) -> tuple[Value, Value]:
-    """r within about pi/4 of 0 and an integer whose low two bits count quarter turns: x = r + q pi/2."""
+    """The r within about pi/4 of 0 and an integer whose low two bits count quarter turns: x = r + q pi/2."""
     magic = 1.5 * 2.0**23
-    sum_ = x.fma(2 / pi, magic)
-    n, r = sum_ - magic, x
+    sum_ = x.mad(2 / pi, magic)
+    n = sum_ - magic
+    r = x
     for part in _HALF_PI:
         r = n.fma(-part, r)
     a = x.abs()
     large = (a >= _LARGE) & (a < inf)
-    r_large, q_large = _if_any(large, lambda: _reduce_large(x), (r, sum_.as_bits()))
-    return large.choose(r_large, r), large.choose(q_large, sum_.as_bits())
+    q = sum_.as_bits()
+    r_large, q_large = _if_any(large, lambda: _reduce_large(x), (r, q))
+    return large.choose(r_large, r), large.choose(q_large, q)
 
 
 def _if_any(condition: Value, compute: Callable[[], tuple[Value, ...]], otherwise: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -56,7 +58,10 @@ def _if_any(condition: Value, compute: Callable[[], tuple[Value, ...]], otherwis
 
 
 def _reduce_large(x: Value) -> tuple[Value, Value]:
-    """x = M 2^(e - 32) with M of 32 bits: of M 2^(e - 34) 2/pi, whole turns, only 64 bits behind the point matter. 96 bits of 2/pi make them."""
+    """With x = M 2^(e - 32), M of 32 bits, M 2^(e - 34) 2/pi are turns: only what is behind the point matters.
+
+    96 bits of 2/pi, from where 2^e says, make its first 64 bits.
+    """
     bits = x.as_bits()
     e = (bits.unsigned_shift(23) & 255) - 126
     word, shift = e.unsigned_shift(5).extend(ir.IntegerType.get_signless(64)), (e & 31).extend(ir.IntegerType.get_signless(64))

@@ -94,7 +94,7 @@ class Value:
         return self._wrap(arith.NegFOp(self.ssa).result)
 
     def fma(self, factor: Operand, addend: Operand) -> Value:
-        """self * factor + addend rounded once; callers rely on that."""
+        """The sum self * factor + addend rounded once; callers rely on that."""
         factor_, addend_ = self._with(factor), self._with(addend)
         if self.machine.fma or self.bits != 32:
             return self._wrap(math.FmaOp(self.ssa, factor_, addend_).result)
@@ -103,7 +103,7 @@ class Value:
         return (a * b + c).narrow(self.element)
 
     def mad(self, factor: Operand, addend: Operand) -> Value:
-        """self * factor + addend, rounded once or twice, whichever is faster."""
+        """The sum self * factor + addend, rounded once or twice, whichever is faster."""
         return self.fma(factor, addend) if self.machine.fma else self * factor + addend
 
     def polynomial(self, coefficients: Sequence[float]) -> Value:

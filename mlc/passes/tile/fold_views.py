@@ -19,11 +19,10 @@ class FoldViews(Pass):
     name: ClassVar[str] = "fold-views"
 
     def run(self, module: ir.Module, ctx: PassContext) -> None:
-        for op in operations(module.operation):
-            if op.name == "tile.graph":
-                for number in range(len(op.operands)):
-                    while _fold(op, number):
-                        pass
+        for op in [o for o in operations(module.operation) if o.name == "tile.graph"]:
+            for number in range(len(op.operands)):
+                while _fold(op, number):
+                    pass
 
 
 def split_map(source: Sequence[int], view: Sequence[int]) -> list[Linear] | None:
@@ -62,10 +61,10 @@ def _fold(graph: ir.Operation, number: int) -> bool:
         return False
     rebuilt = []
     for reader in dict.fromkeys(readers):
-        maps = _composed(reader, argument, indices)
-        if maps is None:
+        maps, extents = _composed(reader, argument, indices), _extents(reader)
+        if maps is None or not _legal(reader, argument, source, maps, extents):
             return False
-        rebuilt.append((reader, maps, _extents(reader)))
+        rebuilt.append((reader, maps, extents))
     argument.set_type(source.type)
     graph.operands[number] = source
     for reader, maps, extents in rebuilt:
@@ -85,6 +84,16 @@ def _composed(op: ir.Operation, argument: ir.Value, indices: Sequence[Linear]) -
             map_ = from_linear([e.compose(linear, map_.n_dims) for e in indices], map_.n_dims)
         maps.append(map_)
     return maps
+
+
+def _legal(op: ir.Operation, argument: ir.Value, source: ir.Value, maps: Sequence[ir.AffineMap], extents: dict[int, int]) -> bool:
+    """linalg's rule: a loop that alone indexes a dimension spans all of it."""
+    for value, map_ in zip(op.operands, maps):
+        if value == argument:
+            for size, e in zip(source.type.shape, map_.results, strict=True):
+                if isinstance(e, ir.AffineDimExpr) and extents.get(e.position) != size:
+                    return False
+    return True
 
 
 def _rebuild(op: ir.Operation, maps: Sequence[ir.AffineMap], extents: dict[int, int]) -> None:

@@ -3,14 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from mlc.dialects import graph
 from mlc.dtypes import F32, F64, I64, U64, DType
 from mlc.errors import ModelError
 from mlc.frontend.onnx.context import NodeContext
+from mlc.frontend.onnx.ops._emit import cut, reshape, scalar
 from mlc.frontend.onnx.registry import converter
-from mlc.frontend.onnx.values import Tensor
 from mlc.ir.mlir import ir
 
 UNARY = {
@@ -72,27 +70,17 @@ def operands(ctx: NodeContext) -> tuple[ir.Value, ir.Value]:
     axis += len(a) if axis < 0 else 0
     if not 0 <= axis <= len(a) - len(b):
         raise ModelError(f"axis {axis} does not fit operands {list(a)} and {list(b)}", node=ctx.label)
-    return ctx.ir(0), reshaped(ctx, ctx.ir(1), (*b, *[1] * (len(a) - axis - len(b))))
+    return ctx.ir(0), reshape(ctx.ir(1), (*b, *[1] * (len(a) - axis - len(b))))
 
 
-def reshaped(ctx: NodeContext, x: ir.Value, shape: Sequence[int]) -> ir.Value:
-    """The same elements under another shape."""
-    return x if tuple(x.type.shape) == tuple(shape) else graph.reshape(x, shape=list(shape))
-
-
-def scalar(ctx: NodeContext, i: int) -> ir.Value:
+def one_element(ctx: NodeContext, i: int) -> ir.Value:
     """Input `i`, one element, as a tensor of rank 0."""
     if ctx.tensor(i).size != 1:
         raise ModelError(f"input {ctx.input_name(i)} has shape {list(ctx.shape(i))}, expected one element", node=ctx.label)
-    return reshaped(ctx, ctx.ir(i), ())
+    return reshape(ctx.ir(i), ())
 
 
-def splat(value: float, dtype: DType) -> ir.Value:
-    """A constant of rank 0."""
-    return graph.constant(np.array(value).astype(dtype.numpy))
-
-
-def wide(dtype: DType) -> DType:
+def inner(dtype: DType) -> DType:
     """The type to chain operations in, so that a narrow float is rounded once."""
     return F32 if dtype.is_float and dtype.bits < 32 else dtype
 
@@ -111,12 +99,12 @@ def _several(fn: str, mean: bool) -> Callable[[NodeContext], Sequence[Any]]:
         values, dtype = ctx.irs(), ctx.dtype(0)
         if len(values) == 1:
             return values
-        inner = wide(dtype) if fn == "add" else dtype
-        total = graph.cast(values[0], inner)
+        through = inner(dtype)
+        total = graph.cast(values[0], through)
         for value in values[1:]:
-            total = graph.elementwise(fn, total, graph.cast(value, inner))
+            total = graph.elementwise(fn, total, graph.cast(value, through))
         if mean:
-            total = graph.elementwise("div", total, splat(len(values), inner))
+            total = graph.elementwise("div", total, scalar(len(values), through))
         return [graph.cast(total, dtype)]
 
     return convert
@@ -139,7 +127,7 @@ def swiglu(ctx: NodeContext) -> Sequence[Any]:
     if ctx.shape(0) != ctx.shape(1):
         raise ModelError(f"gate {list(ctx.shape(0))} and value {list(ctx.shape(1))} differ in shape", node=ctx.label)
     dtype = ctx.dtype(0)
-    gate, value = (graph.cast(ctx.ir(i), wide(dtype)) for i in (0, 1))
+    gate, value = (graph.cast(ctx.ir(i), inner(dtype)) for i in (0, 1))
     return [graph.cast(graph.elementwise("mul", graph.elementwise("swish", gate, params=[ctx.attr("alpha")]), value), dtype)]
 
 
@@ -148,7 +136,7 @@ def prelu(ctx: NodeContext) -> Sequence[Any]:
     ctx.ignore("consumed_inputs")
     x, slope = ctx.shape(0), ctx.ir(1)
     if ctx.opset < 7 and len(x) > 1 and ctx.tensor(1).size != 1:  # one per channel
-        slope = reshaped(ctx, slope, (ctx.tensor(1).size, *[1] * (len(x) - 2)))
+        slope = reshape(slope, (ctx.tensor(1).size, *[1] * (len(x) - 2)))
     if len(slope.type.shape) > len(x):
         raise ModelError(f"slope {list(slope.type.shape)} cannot be broadcast to {list(x)}", node=ctx.label)
     return [graph.elementwise("prelu", ctx.ir(0), slope)]
@@ -185,12 +173,12 @@ def clip_by_attributes(ctx: NodeContext) -> Sequence[Any]:
     ctx.ignore("consumed_inputs")
     lower, upper = ctx.attr("min", None), ctx.attr("max", None)
     dtype = ctx.dtype(0)
-    return [_clip(ctx.ir(0), *[None if v is None else splat(v, dtype) for v in (lower, upper)])]
+    return [_clip(ctx.ir(0), *[None if v is None else scalar(v, dtype) for v in (lower, upper)])]
 
 
 @converter("Clip", since=11)
 def clip(ctx: NodeContext) -> Sequence[Any]:
-    return [_clip(ctx.ir(0), *[scalar(ctx, i) if ctx.has(i) else None for i in (1, 2)])]
+    return [_clip(ctx.ir(0), *[one_element(ctx, i) if ctx.has(i) else None for i in (1, 2)])]
 
 
 def _clip(x: ir.Value, lower: ir.Value | None, upper: ir.Value | None) -> ir.Value:
@@ -209,8 +197,8 @@ def pow_(ctx: NodeContext) -> Sequence[Any]:
         if simple is not None:
             return [simple]
     base, dtype = ctx.dtype(0), ctx.dtype(1)
-    inner = _power_type(base, dtype)
-    return [graph.cast(graph.elementwise("pow", graph.cast(x, inner), graph.cast(y, inner)), base)]
+    through = _power_type(base, dtype)
+    return [graph.cast(graph.elementwise("pow", graph.cast(x, through), graph.cast(y, through)), base)]
 
 
 def _fixed_power(x: ir.Value, dtype: DType, exponent: float) -> ir.Value | None:
@@ -266,8 +254,9 @@ def bias_split_gelu(ctx: NodeContext) -> Sequence[Any]:
     if ctx.shape(0)[-1] % 2:
         raise ModelError(f"the last dimension of {list(ctx.shape(0))} must be even", node=ctx.label)
     x = graph.elementwise("add", ctx.ir(0), ctx.ir(1))
-    left, right = (v.handle for v in ctx.op_call("Split", Tensor.of_ir(x), outputs=2, axis=-1, num_outputs=2) if isinstance(v, Tensor))
-    product = graph.elementwise("mul", graph.cast(left, wide(dtype)), graph.elementwise("gelu", graph.cast(right, wide(dtype))))
+    last, half = len(ctx.shape(0)) - 1, ctx.shape(0)[-1] // 2
+    left, right = (cut(x, last, start, half) for start in (0, half))
+    product = graph.elementwise("mul", graph.cast(left, inner(dtype)), graph.elementwise("gelu", graph.cast(right, inner(dtype))))
     return [graph.cast(product, dtype)]
 
 
@@ -276,8 +265,8 @@ def _biased(ctx: NodeContext, fn: str) -> ir.Value:
     x, dtype = ctx.ir(0), ctx.dtype(0)
     if not ctx.has(1):
         return graph.elementwise(fn, x)
-    total = graph.elementwise("add", *[graph.cast(v, wide(dtype)) for v in (x, ctx.ir(1))])
+    total = graph.elementwise("add", *[graph.cast(v, inner(dtype)) for v in (x, ctx.ir(1))])
     return graph.cast(graph.elementwise(fn, total), dtype)
 
 
-__all__ = ["operands", "reshaped", "scalar", "splat", "wide"]
+__all__ = ["inner", "one_element", "operands"]

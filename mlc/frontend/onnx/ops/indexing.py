@@ -138,6 +138,27 @@ def reverse_sequence(ctx: NodeContext) -> Sequence[Any]:
     return [graph.reverse_sequence(ctx.ir(0), ctx.ir(1), time=time, batch=batch)]
 
 
+@converter("EyeLike", since=9)
+def eye_like(ctx: NodeContext) -> Sequence[Any]:
+    shape = ctx.shape(0)
+    if len(shape) != 2:
+        raise ModelError(f"takes a matrix, got {list(shape)}", node=ctx.label)
+    diagonal = apply("sub", graph.iota([1, shape[1]], 1, I64), ctx.attr("k", 0))
+    return [cast(graph.elementwise("eq", diagonal, graph.iota([shape[0], 1], 0, I64)), ctx.dtype_attr("dtype", ctx.dtype(0)))]
+
+
+@converter("ConstantOfShape", since=9)
+def constant_of_shape(ctx: NodeContext) -> Sequence[Any]:
+    value = ctx.attr("value", None)
+    value = np.zeros(1, np.float32) if value is None else value
+    if value.size != 1:
+        raise ModelError(f"value has {value.size} elements, expected 1", node=ctx.label)
+    shape = [int(d) for d in ctx.value(0).reshape(-1)]
+    if min(shape, default=0) < 0:
+        raise ModelError(f"the shape is {shape}: no dimension may be negative", node=ctx.label)
+    return [np.full(shape, value.reshape(())) if prod(shape) <= graph.SMALL else graph.broadcast(ctx.const(value.reshape(())), shape=shape)]
+
+
 # As many results as there happen to be
 
 

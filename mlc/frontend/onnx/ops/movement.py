@@ -10,7 +10,7 @@ from mlc.dialects import graph
 from mlc.errors import ModelError, ShapeError
 from mlc.frontend.onnx.context import NodeContext
 from mlc.frontend.onnx.registry import converter
-from mlc.frontend.onnx.values import Tensor
+from mlc.frontend.onnx.values import BoundedValue, Tensor
 from mlc.ir.mlir import ir
 
 
@@ -128,9 +128,12 @@ def _unsqueeze(ctx: NodeContext, axes: Sequence[int]) -> Any:
 
 @converter("Transpose")
 def transpose(ctx: NodeContext) -> Sequence[Any]:
-    rank = len(ctx.shape(0))
+    bounded = ctx.input(0)
+    whole = bounded.tensor if isinstance(bounded, BoundedValue) else ctx.tensor(0)
     perm = ctx.attr("perm", None)
-    perm = list(reversed(range(rank))) if perm is None else distinct_axes(ctx, perm, rank)
+    perm = list(reversed(range(whole.rank))) if perm is None else distinct_axes(ctx, perm, whole.rank)
+    if isinstance(bounded, BoundedValue):  # what exporters make of torch.nonzero
+        return [BoundedValue(Tensor.of_ir(graph.transpose(ctx.to_ir(whole), perm=perm)), perm.index(bounded.axis), bounded.count)]
     return [graph.transpose(ctx.ir(0), perm=perm) if perm != sorted(perm) else ctx.tensor(0)]
 
 

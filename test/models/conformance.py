@@ -1,0 +1,288 @@
+"""The ONNX backend node suite through mlc on the CPU, in crash-proof workers: prints a summary and writes docs/conformance.md.
+
+The tests come from the installed onnx package. mlc compiles for static shapes: shapes come from each test's inputs, and inputs whose value
+decides a shape are compiled in (`mlc.jit`). Comparison is the suite's own: element type, shape, and values within its rtol and atol.
+"""
+
+import argparse
+import multiprocessing as mp
+import os
+import re
+import sys
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
+Case = Any  # onnx.backend.test.case.test_case.TestCase
+
+
+def run_case(model: onnx.ModelProto, inputs: Sequence[Any]) -> list[Any]:
+    """The outputs of `model` on `inputs`, by mlc."""
+    import mlc
+
+    return mlc.jit(model, opt_level=1, threads=1, cache=False)(*inputs)
+
+
+# -- the suite ----------------------------------------------------------------------------------------------------------
+
+
+def collect() -> list[Case]:
+    """All node tests, by name."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return sorted(collect_testcases(None), key=lambda case: case.name)
+
+
+def plain(value: Any) -> Any:
+    """A test's value as arrays, lists of arrays, or None."""
+    match value:
+        case onnx.TensorProto():
+            return numpy_helper.to_array(value)
+        case onnx.SequenceProto():
+            return [np.asarray(item) for item in numpy_helper.to_list(value)]
+        case onnx.OptionalProto():
+            return plain(numpy_helper.to_optional(value))
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case None:
+            return None
+    return np.asarray(value)
+
+
+def compare(found: Any, expected: Any, rtol: float, atol: float) -> None:
+    """Raises AssertionError where they differ."""
+    if isinstance(expected, list):
+        assert isinstance(found, list), f"found {type(found).__name__}, expected a sequence"
+        assert len(found) == len(expected), f"found a sequence of {len(found)}, expected {len(expected)}"
+        for a, z in zip(found, expected, strict=True):
+            compare(a, z, rtol, atol)
+        return
+    if expected is None:
+        assert found is None, "found a tensor, expected an empty optional"
+        return
+    assert isinstance(found, np.ndarray), f"found {type(found).__name__}, expected a tensor"
+    assert found.shape == expected.shape, f"wrong shape: found {list(found.shape)}, expected {list(expected.shape)}"
+    assert found.dtype == expected.dtype, f"wrong element type: found {found.dtype}, expected {expected.dtype}"
+    if found.dtype.name == "bfloat16":
+        rtol = max(rtol, 2**-6)  # the suite's own allowance: two units in the last place
+    if found.dtype.kind == "V" or found.dtype.name.startswith(("bfloat", "float8", "float4", "int4", "uint4", "int2", "uint2")):
+        found, expected = found.astype(np.float32), expected.astype(np.float32)
+    try:
+        np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
+    except AssertionError as error:
+        worst = re.search(r"Mismatched elements: [^\n]*", str(error))
+        raise AssertionError(f"wrong values: {worst[0] if worst else str(error).strip().splitlines()[0]}") from None
+
+
+def check(case: Case) -> str | None:
+    """Why the test fails; None if it passes."""
+    try:
+        for inputs, outputs in case.data_sets:
+            given, expected = [plain(v) for v in inputs], [plain(v) for v in outputs]
+            found = run_case(case.model, given)
+            assert len(found) == len(expected), f"found {len(found)} outputs, expected {len(expected)}"
+            for a, z in zip(found, expected, strict=True):
+                compare(a, z, case.rtol, case.atol)
+    except AssertionError as error:
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def op_of(case: Case) -> str:
+    """The op under test: that of the first node, or of the function an expanded test was made from."""
+    name = case.name.removesuffix("_expanded")
+    twin = _PLAIN.get(re.sub(r"_expanded.*$", "", case.name))
+    graph = (twin or case).model.graph
+    ops = [f"{n.domain}.{n.op_type}" if n.domain not in ("", "ai.onnx") else n.op_type for n in graph.node]
+    special = [o for o in ops if o in CONTROL_FLOW]
+    return (special or ops or [name])[0]
+
+
+_PLAIN: dict[str, Case] = {}
+
+
+def has_control_flow(case: Case) -> bool:
+    def inside(graph: onnx.GraphProto) -> Iterator[str]:
+        for node in graph.node:
+            yield node.op_type
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    yield from inside(attribute.g)
+
+    functions = (n.op_type for f in case.model.functions for n in f.node)
+    return bool(CONTROL_FLOW & {*inside(case.model.graph), *functions})
+
+
+# -- workers ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Worker:
+    """A forked process that runs the tests it is told, one by one. A test that kills it is a failure; a fresh one takes its place."""
+
+    cases: Sequence[Case]
+    current: int = -1
+    since: float = 0.0
+    process: Any = field(init=False)
+    pipe: Connection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        context = mp.get_context("fork")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(self.cases, other), daemon=True)
+        self.process.start()
+        other.close()
+
+    def give(self, index: int) -> None:
+        self.current, self.since = index, time.monotonic()
+        self.pipe.send(index)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _serve(cases: Sequence[Case], pipe: Connection) -> None:
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)  # stack traces of crashes, which the parent reports as failures
+    while True:
+        pipe.send(check(cases[pipe.recv()]))
+
+
+def run_all(cases: Sequence[Case], jobs: int, timeout: float, report: Any) -> dict[int, str | None]:
+    """Failure text (None: passed) of each test by index."""
+    todo = list(reversed(range(len(cases))))
+    results: dict[int, str | None] = {}
+    workers = [Worker(cases) for _ in range(min(jobs, len(cases)))]
+    for worker in workers:
+        worker.give(todo.pop())
+    while workers:
+        wait([w.pipe for w in workers], timeout=1)
+        for worker in list(workers):
+            outcome, finished = None, False
+            try:
+                if worker.pipe.poll():
+                    outcome, finished = worker.pipe.recv(), True
+                elif time.monotonic() - worker.since > timeout:
+                    outcome, finished = f"timed out after {timeout:.0f} s", True
+                    worker.stop()
+                    worker.start()
+            except EOFError:
+                worker.process.join()
+                outcome, finished = f"crashed the process (exit code {worker.process.exitcode})", True
+                worker.stop()
+                worker.start()
+            if not finished:
+                continue
+            results[worker.current] = outcome
+            report(cases[worker.current], outcome, len(results))
+            if todo:
+                worker.give(todo.pop())
+            else:
+                worker.stop()
+                workers.remove(worker)
+    return results
+
+
+# -- the report ---------------------------------------------------------------------------------------------------------
+
+
+def reason_of(failure: str) -> str:
+    """The class of a failure: its text without names and numbers."""
+    first = failure.strip().splitlines()[0] if failure.strip() else "failed"
+    first = re.sub(r"^(\w+Error): node '[^']*' \(([^,]*), opset \d+\): ", r"\1: \2: ", first)
+    first = re.sub(r"'[^']*'|\[[^\]]*\]|tensor<[^>]*>|%\w+", "...", first)
+    if first.startswith("wrong values"):
+        return "wrong values"
+    return re.sub(r"\d+(\.\d+)?", "N", first)[:150]
+
+
+def summary(cases: Sequence[Case], results: dict[int, str | None]) -> str:
+    """docs/conformance.md."""
+    def ratio(chosen: Sequence[int]) -> str:
+        return f"{sum(results[i] is None for i in chosen)} / {len(chosen)}"
+
+    everything = range(len(cases))
+    by_op: dict[str, list[int]] = defaultdict(list)
+    for i in everything:
+        by_op[op_of(cases[i])].append(i)
+    reasons = Counter(reason_of(text) for text in results.values() if text is not None)
+    examples: dict[str, str] = {}
+    for i in everything:
+        if results[i] is not None:
+            examples.setdefault(reason_of(results[i] or ""), cases[i].name)
+    complete = [op for op, chosen in by_op.items() if all(results[i] is None for i in chosen)]
+    lines = [
+        "# ONNX conformance", "",
+        f"The node tests of onnx {onnx.__version__} (`onnx.backend.test.case.node`), compiled and run by mlc on the CPU. Made by `make conformance`.", "",
+        "| tests | passed / total |", "|---|---|",
+        f"| all | {ratio(everything)} |",
+        f"| ops as single nodes | {ratio([i for i in everything if '_expanded' not in cases[i].name])} |",
+        f"| ops expanded to their function bodies | {ratio([i for i in everything if '_expanded' in cases[i].name])} |",
+        f"| with control flow (If, Loop, Scan, SequenceMap) | {ratio([i for i in everything if has_control_flow(cases[i])])} |",
+        f"| ops that pass all their tests | {len(complete)} / {len(by_op)} |", "",
+        "## Why tests fail", "", "| tests | reason | for example |", "|---|---|---|",
+        *[f"| {count} | {reason.replace('|', '/')} | {examples[reason]} |" for reason, count in reasons.most_common()], "",
+        "## Ops", "", "| op | passed / total |", "|---|---|",
+        *[f"| {op} | {ratio(chosen)} |" for op, chosen in sorted(by_op.items())], "",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", help="only tests whose name matches this regular expression")
+    parser.add_argument("--op", action="append", help="only tests of this op (may be repeated)")
+    parser.add_argument("--failures", action="store_true", help="print each failure with its message")
+    parser.add_argument("--jobs", type=int, default=2, help="worker processes (default 2)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds per test (default 30)")
+    parser.add_argument("--output", type=Path, help="where to write the report (default: docs/conformance.md for a run of all tests)")
+    options = parser.parse_args(arguments)
+    cases = collect()
+    _PLAIN.update({case.name: case for case in cases})
+    chosen = [c for c in cases if (not options.name or re.search(options.name, c.name)) and (not options.op or op_of(c) in options.op)]
+    if not chosen:
+        print("no test matches", file=sys.stderr)
+        return 2
+
+    def report(case: Case, failure: str | None, done: int) -> None:
+        if failure is not None and options.failures:
+            print(f"FAIL {case.name}: {failure}", flush=True)
+        if sys.stderr.isatty():
+            print(f"\r{done} / {len(chosen)} ", end="", file=sys.stderr, flush=True)
+
+    start = time.monotonic()
+    results = run_all(chosen, options.jobs, options.timeout, report)
+    text = summary(chosen, results)
+    whole = len(chosen) == len(cases)
+    output = options.output or (ROOT / "docs" / "conformance.md" if whole else None)
+    if output is not None:
+        output.write_text(text)
+    print(text.split("## Ops")[0].strip() if len(chosen) > 1 else "")
+    failed = sum(text is not None for text in results.values())
+    print(f"\n{len(chosen) - failed} of {len(chosen)} passed in {time.monotonic() - start:.0f} s{f'; see {output}' if output else ''}")
+    return 0 if whole or not failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
