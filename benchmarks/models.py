@@ -11,7 +11,6 @@ What is there already is kept, unless --force.
 
 import argparse
 import contextlib
-import io
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,21 @@ def missing_modules(python: str) -> list[str]:
     """What `python` lacks for building the models."""
     code = f"import importlib.util as u; print(*[m for m in {MODULES!r} if u.find_spec(m) is None])"
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Keeps standard output free of what native code prints: the older exporter writes out whole graphs when it fails."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def export(name: str, path: Path, style: str, batch: int = 1, half: bool = False) -> None:
@@ -109,7 +124,7 @@ def main() -> int:
                 print(f"{path.name}: there")
                 continue
             try:
-                with contextlib.redirect_stdout(io.StringIO()):  # the older exporter prints whole graphs when it fails
+                with silent():
                     export(name, path, style, args.batch, args.half)
                 print(f"{path.name}: {path.stat().st_size / 2**20:.1f} MiB", flush=True)
             except Exception as error:  # an exporter that cannot do one model should not keep the others from being made

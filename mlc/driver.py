@@ -129,7 +129,7 @@ def _evaluate_constants(module: ir.Module, stages: _Stages) -> None:
     constants = split_constants(module, store)
     if constants is None:
         return
-    stages.run(module, "dce")
+    stages.run(module, "mlc-dce")
     inner = _Stages(CompileOptions(target=stages.options.target, opt_level=2), stages.ctx, None)
     inner.run(constants, "choose-tiles,task-pipeline")
     code = _generate(constants, inner)

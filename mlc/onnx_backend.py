@@ -1,4 +1,4 @@
-"""The ONNX project's backend interface over `mlc.jit`, for tools and test suites that speak it: `mlc.onnx_backend.prepare(model).run(inputs)`."""
+"""The ONNX project's backend interface over `mlc.jit`, for tools that speak it: `mlc.onnx_backend.prepare(model).run(inputs)`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,7 +43,8 @@ class MlcBackend(Backend):
         """Runs one node on arrays, in the order of the inputs it names. outputs_info and opset_version: as the interface has them."""
         version = kwargs.pop("opset_version", onnx.defs.onnx_opset_version())
         names = [name for name in node.input if name]
-        types = [onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for name, a in zip(names, inputs, strict=True)]
+        types = [onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+                 for name, a in zip(names, inputs, strict=True)]
         results = [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in node.output if name]
         graph = onnx.helper.make_graph([node], "node", types, results)
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(node.domain, version)])

@@ -128,7 +128,7 @@ def staged_output(destination: Path | None, flag: str) -> Generator[Path]:
     except OSError as error:
         raise _unwritable(destination, flag, error) from error
     except ResourceError as error:  # of the job, which knows only the staging path
-        inner = f"cannot write {folder / 'output'}"
+        inner = f"cannot write {(folder / 'output').absolute()}"
         if destination is None or not error.message.startswith(inner):
             raise
         raise ResourceError(f"{flag}: cannot write {str(destination)!r}{error.message.removeprefix(inner)}") from error

@@ -92,7 +92,7 @@ def _named(operation: ir.Operation) -> list[ir.NamedAttribute]:
 class Dce(Pass):
     """Removes pure ops, flow and tile ones included, whose results nobody uses."""
 
-    name: ClassVar[str] = "dce"
+    name: ClassVar[str] = "mlc-dce"
 
     def run(self, module: ir.Module, ctx: PassContext) -> None:
         drop_dead(module)
@@ -102,7 +102,7 @@ class Dce(Pass):
 class Cse(Pass):
     """Merges equal pure ops; ops inside a flow region also with those before it outside."""
 
-    name: ClassVar[str] = "cse"
+    name: ClassVar[str] = "mlc-cse"
 
     def run(self, module: ir.Module, ctx: PassContext) -> None:
         for op in module.body.operations:

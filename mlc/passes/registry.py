@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # --help needs none of them
     from mlc.weights import WeightStore
 
 PASSES: dict[str, str] = {
-    "dce": "mlc.passes.cleanup:Dce",
-    "cse": "mlc.passes.cleanup:Cse",
+    "mlc-dce": "mlc.passes.cleanup:Dce",
+    "mlc-cse": "mlc.passes.cleanup:Cse",
     "fold-constants": "mlc.passes.graph.fold:FoldConstants",
     "simplify": "mlc.passes.graph.simplify:Simplify",
     "recognise": "mlc.passes.graph.recognise:Recognise",
@@ -43,8 +43,8 @@ PASSES: dict[str, str] = {
 }
 
 PIPELINES: dict[str, str] = {
-    "graph-pipeline": "fold-constants,simplify,recognise,fold-scales,choose-layout,dce,cse",
-    "tile-pipeline": "fold-views,dce,hoist,connect,choose-tiles,pack-weights,hoist,choose-tiles,dce",
+    "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,mlc-cse,mlc-dce",
+    "tile-pipeline": "fold-views,mlc-dce,hoist,connect,choose-tiles,pack-weights,hoist,choose-tiles,mlc-dce",
     "task-pipeline": "lower-tile-to-task,plan-memory",
     "cpu-kernel-pipeline": "lower-task-to-scf,expand-math",
 }

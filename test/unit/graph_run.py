@@ -1,4 +1,4 @@
-"""`run`: run_graph for shapes of any kind; tensors cross the function's border flat, because upstream's bare pointers cannot carry an inner size of 0."""
+"""`run`: run_graph for any shape; tensors cross the border flat, because upstream's bare pointers cannot carry an inner size of 0."""
 
 from collections.abc import Callable, Sequence
 

@@ -60,7 +60,7 @@ def compile_native(build: Callable[..., object], *inputs: np.ndarray, schedule: 
     ctx = PassContext(Target.parse(target))
     with make_context(), ir.Location.unknown():
         module, outs = module_of(build, inputs)
-        run_pipeline(module, "builtin.module(lower-graph-to-tile,dce,cse)", ctx)
+        run_pipeline(module, "builtin.module(lower-graph-to-tile,mlc-dce,mlc-cse)", ctx)
         schedule(module, ctx)
         assert not (broken := verify(module)), broken
         run_pipeline(module, "builtin.module(task-pipeline)", ctx)

@@ -17,9 +17,9 @@ from native import Schedule
 
 def merged(module: ir.Module, ctx: PassContext) -> None:
     """Launches are so dear that every legal merge pays."""
-    run_pipeline(module, "builtin.module(fold-views,dce)", ctx)
+    run_pipeline(module, "builtin.module(fold-views,mlc-dce)", ctx)
     merge_all(module, ctx)
-    run_pipeline(module, "builtin.module(choose-tiles,pack-weights,choose-tiles,dce)", ctx)
+    run_pipeline(module, "builtin.module(choose-tiles,pack-weights,choose-tiles,mlc-dce)", ctx)
 
 
 def at_random(seed: int) -> Schedule:
@@ -27,10 +27,10 @@ def at_random(seed: int) -> Schedule:
     def schedule(module: ir.Module, ctx: PassContext) -> None:
         rng = np.random.default_rng(seed)
         if rng.random() < 0.5:
-            run_pipeline(module, "builtin.module(fold-views,dce)", ctx)
+            run_pipeline(module, "builtin.module(fold-views,mlc-dce)", ctx)
         merge_all(module, ctx)
         random_tiles(module, rng)
-        run_pipeline(module, "builtin.module(pack-weights,choose-tiles,dce)", ctx)
+        run_pipeline(module, "builtin.module(pack-weights,choose-tiles,mlc-dce)", ctx)
 
     return schedule
 

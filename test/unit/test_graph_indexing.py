@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from graph_run import run
 
-
 from mlc.dialects.graph import indexing, sorting
 
 RNG = np.random.default_rng(1)
@@ -17,7 +16,8 @@ def data(*shape, dtype=np.float32):
 def test_gather_elements_and_nd():
     x, i, j = data(3, 4, 5), RNG.integers(-4, 4, (3, 7, 5)), RNG.integers(-4, 4, (3, 2, 1))
     k = RNG.integers(0, 3, (6, 2))
-    outs = run(lambda x, i, j, k: [indexing.gather_elements(x, i, axis=1), indexing.gather_nd(x, j, batch_dims=1), indexing.gather_nd(x, k)], x, i, j, k)
+    outs = run(lambda x, i, j, k: [indexing.gather_elements(x, i, axis=1), indexing.gather_nd(x, j, batch_dims=1), indexing.gather_nd(x, k)],
+               x, i, j, k)
     np.testing.assert_array_equal(outs[0], np.take_along_axis(x, i, 1))
     np.testing.assert_array_equal(outs[1], np.stack([x[b][j[b, :, 0]] for b in range(3)]))
     np.testing.assert_array_equal(outs[2], x[k[:, 0], k[:, 1]])
@@ -132,6 +132,7 @@ def test_nms(centered):
         "g (float[2,12,4] b, float[2,3,12] s, int64[1] m, float[1] i, float[1] t) => (int64[n,3] y) "
         f"{{ y = NonMaxSuppression<center_point_box = {int(centered)}>(b, s, m, i, t) }}")
     limit, iou, least = np.array(4), np.array(0.1, np.float32), np.array(0.2, np.float32)
-    expected = ReferenceEvaluator(model, opsets={"": 18}).run(None, dict(zip("bsmit", [boxes, scores, limit[None], iou[None], least[None]])))[0]
+    given = dict(zip("bsmit", [boxes, scores, limit[None], iou[None], least[None]], strict=True))
+    expected = ReferenceEvaluator(model, opsets={"": 18}).run(None, given)[0]
     y, n = run(lambda *v: sorting.nms(*v, rows=72, centered=centered), boxes, scores, limit, iou, least)
     np.testing.assert_array_equal(y[:int(n)], expected)

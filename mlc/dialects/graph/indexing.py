@@ -75,7 +75,7 @@ class GatherNdOp(GraphOp, name="gather_nd"):
         reads = [(indices, lambda *i, k=k: [*i[:lead], k]) for k in range(depth)]
 
         def element(*at: Scalar) -> Scalar:
-            named = [wrapped(i, n) for i, n in zip(at, x.shape[batch:])]
+            named = [wrapped(i, n) for i, n in zip(at, x.shape[batch:], strict=False)]
             return b.load(x, [*[b.index(d) for d in range(batch)], *named, *[b.index(d) for d in range(lead, out.rank)]])
 
         return [b.gather_compute(out.shape, out.dtype, reads, [x], element)]
@@ -182,9 +182,9 @@ class UpdateOp(GraphOp, name="update"):
     def infer(types: list[TensorType], axis: int, circular: bool = False) -> list[TensorType]:
         cache, update, starts = types
         if not 0 < axis < cache.rank or cache.dtype != update.dtype or not starts.dtype.is_integer or starts.shape != cache.shape[:1]:
-            raise VerifyError(f"needs a cache, an update of its element type, one integer start per batch entry and an axis in [1, {cache.rank - 1}], "
+            raise VerifyError(f"needs an update of the cache's element type, an integer start per batch entry and an axis in [1, {cache.rank - 1}], "
                               f"got {cache.mlir()}, {update.mlir()}, {starts.mlir()} and axis {axis}")
-        if update.rank != cache.rank or any(u > c or (u != c and d != axis) for d, (u, c) in enumerate(zip(update.shape, cache.shape))):
+        if update.rank != cache.rank or any(u > c or (u != c and d != axis) for d, (u, c) in enumerate(zip(update.shape, cache.shape, strict=False))):
             raise VerifyError(f"cannot write {list(update.shape)} into {list(cache.shape)} along dimension {axis}")
         return [cache]
 
@@ -248,8 +248,10 @@ class ReverseSequenceOp(GraphOp, name="reverse_sequence"):
     @staticmethod
     def infer(types: list[TensorType], time: int, batch: int) -> list[TensorType]:
         x, lens = types
-        if not (0 <= time < x.rank and 0 <= batch < x.rank and time != batch) or lens.shape != (x.shape[batch],) or not lens.dtype.is_integer:
-            raise VerifyError(f"needs two different dimensions of {list(x.shape)} and an integer per batch entry, got time {time}, batch {batch}, {lens.mlir()}")
+        if not (0 <= time < x.rank and 0 <= batch < x.rank and time != batch):
+            raise VerifyError(f"needs two different dimensions of {list(x.shape)}, got time {time} and batch {batch}")
+        if lens.shape != (x.shape[batch],) or not lens.dtype.is_integer:
+            raise VerifyError(f"needs one integer per batch entry ({x.shape[batch]}), got {lens.mlir()}")
         return [x]
 
     def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
@@ -349,7 +351,7 @@ def copied(b: Builder, x: Tensor) -> Tensor:
 def filled(b: Builder, shape: Sequence[int], dtype: DType, value: float | int) -> Tensor:
     """Inside a kernel: a tensor of one value to write into.
 
-    Two buffers of one type must start so and not from `b.empty`: equal tensor.empty ops merge, and bufferisation then sees no harm in sharing one.
+    Two buffers of one type must start so and not from `b.empty`: equal tensor.empty ops merge, and bufferisation lets them share memory.
     """
     return _each(b, shape, lambda at, y: b.insert(b.constant(value, dtype), y, at), b.empty(shape, dtype))
 
@@ -358,7 +360,8 @@ def _each(b: Builder, shape: Sequence[int], body: Callable[[Sequence[Scalar], Te
     return _each_state(b, shape, lambda at, state: [body(at, state[0])], [y])[0]
 
 
-def _each_state(b: Builder, shape: Sequence[int], body: Callable[[Sequence[Scalar], list], list], state: list, at: Sequence[Scalar] = ()) -> list:
+def _each_state(b: Builder, shape: Sequence[int], body: Callable[[Sequence[Scalar], list], list], state: list,
+                at: Sequence[Scalar] = ()) -> list:
     """Runs body(position, state) -> state for all positions, row-major."""
     if len(at) == len(shape):
         return body(list(at), state)
@@ -390,7 +393,7 @@ def _column(b: Builder, y: Tensor, values: Sequence[Scalar], n: Scalar) -> Tenso
 def _check_elements(x: TensorType, indices: TensorType, axis: int) -> None:
     if not 0 <= axis < x.rank or indices.rank != x.rank or not indices.dtype.is_integer:
         raise VerifyError(f"needs an axis in [0, {x.rank - 1}] and integer indices of rank {x.rank}, got axis {axis} and {indices.mlir()}")
-    if any(i > n and d != axis for d, (i, n) in enumerate(zip(indices.shape, x.shape))):
+    if any(i > n and d != axis for d, (i, n) in enumerate(zip(indices.shape, x.shape, strict=True))):
         raise VerifyError(f"has indices {list(indices.shape)} that reach outside of {list(x.shape)} in a dimension other than {axis}")
 
 
@@ -434,6 +437,8 @@ def compress(x: ir.Value, condition: ir.Value) -> tuple[ir.Value, ir.Value]:
     return kept, count
 
 
-__all__ = ["REDUCTIONS", "CompressOp", "GatherElementsOp", "GatherNdOp", "NonzeroOp", "ReverseSequenceOp", "ScatterElementsOp", "ScatterNdOp",
-           "TriluOp", "UpdateOp", "compress", "copied", "filled", "gather_elements", "gather_nd", "nonzero", "reverse_sequence", "scatter_elements",
-           "scatter_nd", "trilu", "update"]
+__all__ = [
+    "REDUCTIONS", "CompressOp", "GatherElementsOp", "GatherNdOp", "NonzeroOp", "ReverseSequenceOp", "ScatterElementsOp", "ScatterNdOp",
+    "TriluOp", "UpdateOp", "compress", "copied", "filled", "gather_elements", "gather_nd", "nonzero", "reverse_sequence",
+    "scatter_elements", "scatter_nd", "trilu", "update",
+]

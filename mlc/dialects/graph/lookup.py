@@ -52,13 +52,13 @@ class FindOp(GraphOp, name="find"):
 class TreeLeavesOp(GraphOp, name="tree_leaves"):
     """The leaf that each row of x [N, F] reaches in each tree.
 
-    A node compares x[feature] with its split by its mode (see COMPARISONS) and goes on to `yes` or `no`; where x[feature] is NaN it goes to
-    `yes` if `missing` says so, else `no`. A number from the count of nodes on is a leaf (its number less that count). roots: where each tree
-    starts. Mode 6 asks whether x[feature] is among members[first..last] of the node, with `first` and `last` in `span` [nodes, 2].
+    A node compares x[feature] with its split by its mode (see COMPARISONS) and goes on to `yes` or `no`; where x[feature] is NaN it goes
+    to `yes` if `missing` says so, else `no`. A number from the count of nodes on is a leaf (its number less that count). roots: where
+    each tree starts. Mode 6 asks whether x[feature] is among members[first..last], with `first` and `last` in the node's row of `span`.
 
     Example: %leaf = "graph.tree_leaves"(%x, %feature, %mode, %split, %yes, %no, %missing, %span, %members, %roots)
-                 : (tensor<8x3xf32>, tensor<7xi64>, tensor<7xui8>, tensor<7xf32>, tensor<7xi64>, tensor<7xi64>, tensor<7xi1>, tensor<7x2xi64>,
-                    tensor<1xf32>, tensor<2xi64>) -> tensor<8x2xi64>
+                 : (tensor<8x3xf32>, tensor<7xi64>, tensor<7xui8>, tensor<7xf32>, tensor<7xi64>, tensor<7xi64>, tensor<7xi1>,
+                    tensor<7x2xi64>, tensor<1xf32>, tensor<2xi64>) -> tensor<8x2xi64>
     """
 
     x: Operand
@@ -79,9 +79,10 @@ class TreeLeavesOp(GraphOp, name="tree_leaves"):
         if x.rank != 2 or x.dtype.kind != "f" or feature.rank != 1 or feature.shape[0] == 0:
             raise VerifyError(f"needs rows of floats and one node or more, got {x.mlir()} and {feature.mlir()}")
         index = TensorType(feature.shape, I64)
-        if not feature == yes == no == index or mode != index.with_dtype(U8) or missing != index.with_dtype(BOOL) or split != index.with_dtype(x.dtype):
+        if not feature == yes == no == index or [t.dtype for t in (mode, missing, split)] != [U8, BOOL, x.dtype] or (
+                not mode.shape == missing.shape == split.shape == index.shape):
             raise VerifyError("needs one feature, mode, split, yes, no and missing per node")
-        if span != TensorType((*feature.shape, 2), I64) or members.dtype != x.dtype or members.rank != 1 or 0 in members.shape or roots.dtype != I64:
+        if span != TensorType((*feature.shape, 2), I64) or (members.dtype, roots.dtype) != (x.dtype, I64) or members.rank != 1 or 0 in members.shape:
             raise VerifyError("needs a span per node, one member or more and i64 roots")
         return [TensorType((x.shape[0], *roots.shape), I64)]
 
@@ -92,8 +93,8 @@ class TreeLeavesOp(GraphOp, name="tree_leaves"):
         return b.kernel(xs, [(I64, out.shape)], lambda *ts: [_leaves(b, out.shape, *ts)])
 
 
-def _leaves(b: Builder, shape: tuple[int, ...], x: Tensor, feature: Tensor, mode: Tensor, split: Tensor, yes: Tensor, no: Tensor, missing: Tensor,
-            span: Tensor, members: Tensor, roots: Tensor) -> Tensor:
+def _leaves(b: Builder, shape: tuple[int, ...], x: Tensor, feature: Tensor, mode: Tensor, split: Tensor, yes: Tensor, no: Tensor,
+            missing: Tensor, span: Tensor, members: Tensor, roots: Tensor) -> Tensor:
     nodes = feature.shape[0]
 
     def holds(row: Scalar, at: Scalar) -> Scalar:

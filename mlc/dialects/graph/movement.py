@@ -33,13 +33,6 @@ def wrapped(i: Scalar, extent: int) -> Scalar:
     return in_range(select(i < 0, i + extent, i), extent)
 
 
-def axis_of(axis: int, rank: int) -> int:
-    """A dimension number in 0..rank-1; negative counts from the end."""
-    if not -rank <= axis < rank:
-        raise VerifyError(f"has axis {axis}, expected one in [{-rank}, {rank - 1}]")
-    return axis % rank
-
-
 class ReshapeOp(GraphOp, name="reshape"):
     """The same elements, row-major, under another shape.
 
@@ -101,8 +94,8 @@ class SliceOp(GraphOp, name="slice"):
     def infer(types: list[TensorType], starts: list, sizes: list, steps: list) -> list[TensorType]:
         x = types[0]
         if not len(starts) == len(sizes) == len(steps) == x.rank or 0 in steps or min(sizes, default=0) < 0:
-            raise VerifyError(f"needs a start, a size and a step other than 0 for each dimension of {list(x.shape)}, got {starts}, {sizes}, {steps}")
-        for d, (start, size, step, extent) in enumerate(zip(starts, sizes, steps, x.shape)):
+            raise VerifyError(f"needs a start, a size and a step other than 0 for each of {x.rank} dimensions, got {starts}, {sizes}, {steps}")
+        for d, (start, size, step, extent) in enumerate(zip(starts, sizes, steps, x.shape, strict=True)):
             if size and not (0 <= start < extent and 0 <= start + (size - 1) * step < extent):
                 raise VerifyError(f"reads {start} to {start + (size - 1) * step} of dimension {d}, which has {extent} elements")
         return [x.with_shape(sizes)]
@@ -113,19 +106,20 @@ class SliceOp(GraphOp, name="slice"):
 
 def window(b: Builder, x: Tensor, starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int]) -> Tensor:
     """x[starts + i*steps] for i below sizes; a view where it is one."""
-    if tuple(sizes) == x.shape and all(d == 1 or s == 1 for d, s in zip(sizes, steps)):
+    if tuple(sizes) == x.shape and all(d == 1 or s == 1 for d, s in zip(sizes, steps, strict=True)):
         return x
     if 0 in sizes:
         return zeros(b, sizes, x.dtype)
     # linalg takes a loop that alone indexes a dimension to span it. A loop of one iteration added to it lifts that rule.
-    short = [d for d, (start, size, step, full) in enumerate(zip(starts, sizes, steps, x.shape)) if (start, step) == (0, 1) and 1 < size < full]
+    short = [d for d, (start, size, step, full) in enumerate(zip(starts, sizes, steps, x.shape, strict=True))
+             if (start, step) == (0, 1) and 1 < size < full]
     lead = 1 if short and 1 not in sizes else 0
     shape = [*[1] * lead, *sizes]
 
     def read(*i: Any) -> list[Any]:
         nothing = i[shape.index(1)] if short else 0
         return [start if size == 1 else i[lead + d] * step + start + (nothing if d in short else 0)
-                for d, (start, size, step) in enumerate(zip(starts, sizes, steps))]
+                for d, (start, size, step) in enumerate(zip(starts, sizes, steps, strict=True))]
 
     return b.view(b.compute(shape, x.dtype, [(x, read)], lambda e: e), sizes)
 
@@ -226,17 +220,17 @@ class PadOp(GraphOp, name="pad"):
         x = types[0]
         if not len(low) == len(high) == x.rank:
             raise VerifyError(f"needs a low and a high pad for each of {x.rank} dimensions, got {low} and {high}")
-        for d, (a, z, n) in enumerate(zip(low, high, x.shape)):
+        for d, (a, z, n) in enumerate(zip(low, high, x.shape, strict=True)):
             kept = n + min(a, 0) + min(z, 0)
             if kept < 0 or (kept == 0 and mode != "constant" and max(a, z) > 0):
                 raise VerifyError(f"cannot pad dimension {d} of {n} elements by {a} and {z} in mode '{mode}'")
-        return [x.with_shape([n + a + z for a, z, n in zip(low, high, x.shape)])]
+        return [x.with_shape([n + a + z for a, z, n in zip(low, high, x.shape, strict=True)])]
 
     def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
         x, out, low, high, mode = xs[0], self.types[0], self.py("low"), self.py("high"), self.py("mode")
-        kept = [n + min(a, 0) + min(z, 0) for a, z, n in zip(low, high, x.shape)]
+        kept = [n + min(a, 0) + min(z, 0) for a, z, n in zip(low, high, x.shape, strict=True)]
         skip = [max(-a, 0) for a in low]
-        if all(max(a, z) <= 0 for a, z in zip(low, high)):
+        if all(max(a, z) <= 0 for a, z in zip(low, high, strict=True)):
             return [window(b, x, skip, kept, [1] * len(kept))]
         fill = [(xs[1], lambda *i: [])] if len(xs) == 2 else []
         if 0 in kept or 0 in out.shape:
@@ -261,7 +255,7 @@ class PadOp(GraphOp, name="pad"):
 
 
 def _source(i: Scalar, n: int, mode: str, before: bool, after: bool) -> tuple[Scalar, Scalar | None]:
-    """Position in a dimension of n elements that position i (from its start) of a padded one shows; in mode constant, whether there is one."""
+    """The position in a dimension of n elements that position i of the padded one shows; in mode constant, whether there is one."""
     if mode == "reflect" and n > 1:
         period = 2 * (n - 1)
         i = i.rem(period)
@@ -361,7 +355,7 @@ class IotaOp(GraphOp, name="iota"):
 
 reshape: Callable[..., ir.Value] = builder(ReshapeOp)
 transpose: Callable[..., ir.Value] = builder(TransposeOp)
-slice: Callable[..., ir.Value] = builder(SliceOp)  # noqa: A001
+slice: Callable[..., ir.Value] = builder(SliceOp)
 concat: Callable[..., ir.Value] = builder(ConcatOp)
 pad: Callable[..., ir.Value] = builder(PadOp)
 broadcast: Callable[..., ir.Value] = builder(BroadcastOp)
@@ -373,5 +367,5 @@ def iota(shape: Sequence[int], dim: int, dtype: DType) -> ir.Value:
     return create(IotaOp, [], shape=[int(d) for d in shape], dim=dim, to=TensorType((), dtype).mlir().element_type)[0]
 
 
-__all__ = ["BroadcastOp", "ConcatOp", "GatherOp", "IotaOp", "PadOp", "ReshapeOp", "SliceOp", "TransposeOp", "axis_of", "broadcast", "concat",
-           "gather", "in_range", "iota", "pad", "reshape", "slice", "transpose", "window", "wrapped", "zeros"]
+__all__ = ["BroadcastOp", "ConcatOp", "GatherOp", "IotaOp", "PadOp", "ReshapeOp", "SliceOp", "TransposeOp", "broadcast", "concat", "gather",
+           "in_range", "iota", "pad", "reshape", "slice", "transpose", "window", "wrapped", "zeros"]

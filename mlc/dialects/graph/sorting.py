@@ -1,4 +1,4 @@
-"""Ops that order elements: topk, unique, non-maximum suppression. One total order throughout: NaN is greater than any number; ties keep positions."""
+"""Ops that order elements: topk, unique, non-maximum suppression. One order throughout: NaN is greater than any number; ties keep places."""
 
 from collections.abc import Callable
 from math import prod
@@ -13,7 +13,7 @@ from mlc.ir.mlir import ir
 from mlc.ir.scalar import Scalar, constant, select
 
 INSERTION_LIMIT = 32  # topk of at most this many keeps a sorted list; beyond, it sorts
-Before = Callable[[Scalar, Scalar], Scalar]  # of two positions (i64), whether the element at the first comes strictly before that at the second
+Before = Callable[[Scalar, Scalar], Scalar]  # of two positions (i64): whether the element at the first comes strictly before the other
 
 
 class TopkOp(GraphOp, name="topk"):
@@ -112,7 +112,7 @@ def _merge_rows(b: Builder, x: Tensor, k: int, largest: bool) -> list[Tensor]:
 
 
 def argsort(b: Builder, n: int, before: Before, order: Tensor, spare: Tensor) -> list[Tensor]:
-    """Inside a kernel: fills `order` with 0..n-1 sorted stably by `before`; bottom-up merges, two passes a round (into `spare` and back)."""
+    """Inside a kernel: fills `order` with 0..n-1 sorted stably by `before`: merges, two passes a round (into `spare` and back)."""
     (order,) = b.for_(0, n, [order], lambda i, t: [b.insert(i, t, [i])])
 
     def merged(width: Scalar, source: Tensor, target: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class UniqueOp(GraphOp, name="unique"):
     number: Result
 
     @staticmethod
-    def infer(types: list[TensorType], sorted: bool = True) -> list[TensorType]:  # noqa: A002
+    def infer(types: list[TensorType], sorted: bool = True) -> list[TensorType]:
         x = types[0]
         if x.rank != 2:
             raise VerifyError(f"takes rows (a tensor of rank 2), got {x.mlir()}")
@@ -228,8 +228,9 @@ def _unique(b: Builder, x: Tensor, in_order: bool) -> list[Tensor]:
 class NmsOp(GraphOp, name="nms"):
     """Non-maximum suppression: (batch, class, box) of the boxes kept, best scores first in each class; then their number.
 
-    boxes [B, N, 4] (two corners y x y x; centre and size x y w h with `centered`), scores [B, C, N], and scalars: how many boxes a class keeps (i64),
-    the overlap (intersection over union) above which a box gives way, and the score that a box must exceed. `rows`: how many results there can be.
+    boxes [B, N, 4] (two corners y x y x; centre and size x y w h with `centered`), scores [B, C, N], and scalars: how many boxes a class
+    keeps (i64), the overlap (intersection over union) above which a box gives way, and the score that a box must exceed. `rows`: how many
+    results there can be.
 
     Example: %y, %n = "graph.nms"(%boxes, %scores, %limit, %iou, %least) {rows = 12}
                   : (tensor<1x6x4xf32>, tensor<1x2x6xf32>, tensor<i64>, tensor<f32>, tensor<f32>) -> (tensor<12x3xi64>, tensor<i64>)
@@ -248,7 +249,8 @@ class NmsOp(GraphOp, name="nms"):
     @staticmethod
     def infer(types: list[TensorType], rows: int, centered: bool = False) -> list[TensorType]:
         boxes, scores, limit, iou, least = types
-        if boxes.rank != 3 or scores.rank != 3 or boxes.shape != (scores.shape[0], scores.shape[2], 4) or not boxes.dtype == scores.dtype == F32:
+        f32 = boxes.dtype == scores.dtype == F32
+        if not f32 or boxes.rank != 3 or scores.rank != 3 or boxes.shape != (scores.shape[0], scores.shape[2], 4):
             raise VerifyError(f"takes f32 boxes [B, N, 4] and scores [B, C, N], got {boxes.mlir()} and {scores.mlir()}")
         if limit != TensorType((), I64) or not iou == least == TensorType((), F32) or not 0 <= rows <= prod(scores.shape):
             raise VerifyError("takes an i64 and two f32 scalars, and at most one row per score")
@@ -258,10 +260,12 @@ class NmsOp(GraphOp, name="nms"):
         out, count = self.types
         if not out.shape[0]:
             return [zeros(b, out.shape, I64), zeros(b, (), I64)]
-        return b.kernel(xs, [(I64, out.shape), (I64, count.shape)], lambda *ts: _nms(b, *ts, rows=out.shape[0], centered=self.py("centered")))
+        outs = [(I64, out.shape), (I64, count.shape)]
+        return b.kernel(xs, outs, lambda *ts: _nms(b, *ts, rows=out.shape[0], centered=self.py("centered")))
 
 
-def _nms(b: Builder, boxes: Tensor, scores: Tensor, limit: Tensor, iou: Tensor, least: Tensor, *, rows: int, centered: bool) -> list[Tensor]:
+def _nms(b: Builder, boxes: Tensor, scores: Tensor, limit: Tensor, iou: Tensor, least: Tensor, *, rows: int,
+         centered: bool) -> list[Tensor]:
     batches, classes, n = scores.shape
     bound, overlap, floor = (b.load(t, []) for t in (limit, iou, least))
 
@@ -273,14 +277,15 @@ def _nms(b: Builder, boxes: Tensor, scores: Tensor, limit: Tensor, iou: Tensor, 
 
     def overlaps(batch: Scalar, i: Scalar, j: Scalar) -> Scalar:
         one, other = corners(batch, i), corners(batch, j)
-        sides = [p[1].min(q[1]) - p[0].max(q[0]) for p, q in zip(one, other)]
+        sides = [p[1].min(q[1]) - p[0].max(q[0]) for p, q in zip(one, other, strict=True)]
         shared = sides[0].max(0) * sides[1].max(0)
         areas = [(c[0][1] - c[0][0]) * (c[1][1] - c[1][0]) for c in (one, other)]
         union = areas[0] + areas[1] - shared
         return (shared > 0) & (areas[0] > 0) & (areas[1] > 0) & (union > 0) & (shared / union > overlap)
 
     def of_class(batch: Scalar, c: Scalar, m: Scalar, y: Tensor, order: Tensor, spare: Tensor) -> list:
-        order, spare = argsort(b, n, lambda i, j: precedes(b.load(scores, [batch, c, i]), b.load(scores, [batch, c, j]), True), order, spare)
+        score = lambda i: b.load(scores, [batch, c, i])  # noqa: E731
+        order, spare = argsort(b, n, lambda i, j: precedes(score(i), score(j), True), order, spare)
         start = m
 
         def candidate(at: Scalar, m: Scalar, y: Tensor) -> list:
@@ -302,7 +307,7 @@ def _nms(b: Builder, boxes: Tensor, scores: Tensor, limit: Tensor, iou: Tensor, 
 
                 return [select(found, m + 1, m), *b.if_(found, keep, lambda: [kept], [kept])]
 
-            eligible = (b.load(scores, [batch, c, i]) > floor) & (m - start < bound) & (m < rows)
+            eligible = (score(i) > floor) & (m - start < bound) & (m < rows)
             return b.if_(eligible, look, lambda: [m, y], [m, y])
 
         return [*b.for_(0, n, [m, y], candidate), order, spare]
@@ -326,7 +331,8 @@ def unique(x: ir.Value, *, in_order: bool = True) -> list[ir.Value]:
     return create(UniqueOp, [x], sorted=in_order)
 
 
-def nms(boxes: ir.Value, scores: ir.Value, limit: ir.Value, iou: ir.Value, least: ir.Value, *, rows: int, centered: bool = False) -> tuple[ir.Value, ir.Value]:
+def nms(boxes: ir.Value, scores: ir.Value, limit: ir.Value, iou: ir.Value, least: ir.Value, *, rows: int,
+        centered: bool = False) -> tuple[ir.Value, ir.Value]:
     """Rows (batch, class, box) and their number."""
     kept, count = create(NmsOp, [boxes, scores, limit, iou, least], rows=rows, centered=centered)
     return kept, count

@@ -1,4 +1,4 @@
-"""Converters of ai.onnx.ml: scaling, encoding, linear models and tree ensembles on numbers. Strings are refused where they enter a model."""
+"""Converters of ai.onnx.ml: scaling, encoding, linear models and tree ensembles, on numbers. Strings are refused where they come in."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -173,8 +173,8 @@ def _transformed(ctx: NodeContext, scores: ir.Value, transform: str | None = Non
         case "SOFTMAX_ZERO":  # a softmax in which zeros stay zeros
             top = graph.reduce(scores, kind="max", axes=[1], keepdims=True)
             zero = apply("lt", graph.elementwise("abs", scores), 1e-7)
-            powers = graph.elementwise("where", zero, graph.elementwise("mul", scores, graph.elementwise("exp", graph.elementwise("neg", top))),
-                                       graph.elementwise("exp", graph.elementwise("sub", scores, top)))
+            small = graph.elementwise("mul", scores, graph.elementwise("exp", graph.elementwise("neg", top)))
+            powers = graph.elementwise("where", zero, small, graph.elementwise("exp", graph.elementwise("sub", scores, top)))
             total = graph.reduce(powers, kind="sum", axes=[1], keepdims=True)
             return graph.elementwise("where", apply("eq", total, 0.0), scalar(0.5, F32), graph.elementwise("div", powers, total))
         case "PROBIT":
@@ -229,7 +229,8 @@ def _scores(ctx: NodeContext, forest: Forest, targets: int, aggregate: str) -> i
     span = np.zeros((len(forest.feature), 2), np.int64)
     span[forest.mode == MODES["BRANCH_MEMBER"]] = np.stack([ends[:-1], ends[1:]], 1)
     members = np.array([v for s in forest.sets for v in s] or [0], dtype.numpy)
-    tables = [forest.feature, forest.mode, forest.split.astype(dtype.numpy), forest.yes, forest.no, forest.missing, span, members, forest.roots]
+    split = forest.split.astype(dtype.numpy)
+    tables = [forest.feature, forest.mode, split, forest.yes, forest.no, forest.missing, span, members, forest.roots]
     leaves = graph.tree_leaves(x, *[ctx.const(t) for t in tables])
     found = graph.gather(ctx.const(table), leaves, axis=0)
     kind = {"AVERAGE": "sum"}.get(aggregate, aggregate.lower())
@@ -249,9 +250,10 @@ def tree_ensemble(ctx: NodeContext) -> Sequence[Any]:
 
     targets = _index(ctx.attr("leaf_targetids"))
     missing = ctx.attr("nodes_missing_value_tracks_true", None)
-    forest = Forest(_index(ctx.attr("nodes_featureids")), mode, np.asarray(ctx.attr("nodes_splits")), branch("true"), branch("false"),
-                    np.array(missing, bool) if missing else np.zeros(n, bool), _index(ctx.attr("tree_roots")), np.arange(len(targets)), targets,
-                    np.asarray(ctx.attr("leaf_weights")), len(targets), _sets(ctx.attr("membership_values", None)))
+    forest = Forest(feature=_index(ctx.attr("nodes_featureids")), mode=mode, split=np.asarray(ctx.attr("nodes_splits")), yes=branch("true"),
+                    no=branch("false"), missing=np.array(missing or [0] * n, bool), roots=_index(ctx.attr("tree_roots")),
+                    leaf=np.arange(len(targets)), target=targets, weight=np.asarray(ctx.attr("leaf_weights")), leaves=len(targets),
+                    sets=_sets(ctx.attr("membership_values", None)))
     if len(forest.sets) != int((mode == MODES["BRANCH_MEMBER"]).sum()):
         raise ModelError(f"has {len(forest.sets)} sets of members for {int((mode == 6).sum())} nodes that ask for one", node=ctx.label)
     scores = _scores(ctx, forest, ctx.attr("n_targets", 1), AGGREGATES[ctx.attr("aggregate_function", 1)])
@@ -313,9 +315,10 @@ def _old_forest(ctx: NodeContext, what: str) -> Forest:
     missing = ctx.attr("nodes_missing_value_tracks_true", None)
     roots = [next(number[i] for i, t in enumerate(trees) if t == tree) for tree in sorted(set(trees))]
     pairs = list(zip(ctx.attr(f"{what}_treeids"), ctx.attr(f"{what}_nodeids"), strict=True))
-    return Forest(column(ctx.attr("nodes_featureids"), np.int64), column([MODES.get(m, 0) for m in modes], np.uint8), column(splits, np.float64),
-                  branch("nodes_truenodeids"), branch("nodes_falsenodeids"), column(missing or np.zeros(len(modes)), bool), _index(roots),
-                  _index([place[p] - count for p in pairs]), _index(ctx.attr(f"{what}_ids")), np.asarray(_values(ctx, f"{what}_weights")), len(leaves))
+    return Forest(feature=column(ctx.attr("nodes_featureids"), np.int64), mode=column([MODES.get(m, 0) for m in modes], np.uint8),
+                  split=column(splits, np.float64), yes=branch("nodes_truenodeids"), no=branch("nodes_falsenodeids"),
+                  missing=column(missing or [0] * len(modes), bool), roots=_index(roots), leaf=_index([place[p] - count for p in pairs]),
+                  target=_index(ctx.attr(f"{what}_ids")), weight=np.asarray(_values(ctx, f"{what}_weights")), leaves=len(leaves))
 
 
 def _based(ctx: NodeContext, scores: ir.Value) -> ir.Value:

@@ -199,7 +199,7 @@ def _slice(ctx: NodeContext, starts: list[int], ends: list[int], axes: list[int]
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         raise ModelError(f"starts {starts}, ends {ends}, axes {axes}, steps {steps} must be of one length, and no step 0", node=ctx.label)
     at, sizes, by = [0] * len(shape), list(shape), [1] * len(shape)
-    for d, start, end, step in zip(axes, starts, ends, steps):
+    for d, start, end, step in zip(axes, starts, ends, steps, strict=True):
         n = shape[d]
         last = n if step > 0 else n - 1  # where a start or end beyond the tensor is moved to; backwards, an end may be one before the front
         first = max(min(start + n if start < 0 else start, last), 0)
@@ -212,7 +212,7 @@ def _slice(ctx: NodeContext, starts: list[int], ends: list[int], axes: list[int]
 def take(x: Tensor, ctx: NodeContext, starts: list[int], sizes: list[int], steps: list[int] | None = None) -> Any:
     """A slice of `x`, or `x` itself."""
     steps = [1] * len(sizes) if steps is None else steps
-    if tuple(sizes) == x.shape and all(n == 1 or s == 1 for n, s in zip(sizes, steps)):
+    if tuple(sizes) == x.shape and all(n == 1 or s == 1 for n, s in zip(sizes, steps, strict=True)):
         return x
     return graph.slice(ctx.to_ir(x), starts=starts, sizes=sizes, steps=steps)
 
@@ -244,7 +244,8 @@ def _split(ctx: NodeContext, sizes: Sequence[int] | None, count: int | None) -> 
         chunk = ceil(extent / count)
         sizes = [max(min(chunk, extent - k * chunk), 0) for k in range(count)]
     if len(sizes) < ctx.out_count or min(sizes, default=0) < 0 or sum(sizes) != extent:
-        raise ShapeError(f"split sizes {list(sizes)} for {ctx.out_count} outputs do not add up to dimension {axis} of {list(x.shape)}", node=ctx.label)
+        raise ShapeError(f"split sizes {list(sizes)} for {ctx.out_count} outputs do not add up to dimension {axis} of {list(x.shape)}",
+                         node=ctx.label)
     outputs, at = [], 0
     for i, size in enumerate(sizes):
         shape = [size if d == axis else n for d, n in enumerate(x.shape)]
@@ -276,7 +277,7 @@ def pad(ctx: NodeContext) -> Sequence[Any]:
         axes = distinct_axes(ctx, integers(ctx, 3), rank)
         if len(pads) != 2 * len(axes):
             raise ModelError(f"has {len(pads)} pads for {len(axes)} axes", node=ctx.label)
-        low, high = dict(zip(axes, pads[:len(axes)])), dict(zip(axes, pads[len(axes):]))
+        low, high = dict(zip(axes, pads[:len(axes)], strict=True)), dict(zip(axes, pads[len(axes):], strict=False))
         pads = [*[low.get(d, 0) for d in range(rank)], *[high.get(d, 0) for d in range(rank)]]
     value: float | ir.Value = 0.0
     constant = ctx.maybe_tensor(2)
@@ -318,7 +319,7 @@ def center_crop_pad(ctx: NodeContext) -> Sequence[Any]:
     if len(target) != len(axes) or min(target, default=0) < 0:
         raise ModelError(f"shape {target} must give a size to each of {len(axes)} axes", node=ctx.label)
     low, high = [0] * x.rank, [0] * x.rank
-    for d, size in zip(axes, target):
+    for d, size in zip(axes, target, strict=True):
         more = abs(size - x.shape[d])
         sign = 1 if size > x.shape[d] else -1
         low[d], high[d] = sign * (more // 2), sign * (more - more // 2)
@@ -358,5 +359,6 @@ def _tile(ctx: NodeContext, repeats: list[int]) -> Any:
     if all(r == 1 for r in repeats):
         return x
     parted = [n for d in x.shape for n in (1, d)]
-    repeated = graph.broadcast(graph.reshape(ctx.ir(0), shape=parted), shape=[n for r, d in zip(repeats, x.shape) for n in (r, d)])
-    return graph.reshape(repeated, shape=[r * d for r, d in zip(repeats, x.shape)])
+    widened = [n for r, d in zip(repeats, x.shape, strict=True) for n in (r, d)]
+    repeated = graph.broadcast(graph.reshape(ctx.ir(0), shape=parted), shape=widened)
+    return graph.reshape(repeated, shape=[r * d for r, d in zip(repeats, x.shape, strict=True)])

@@ -45,7 +45,8 @@ def unique(ctx: NodeContext) -> Sequence[Any]:
         axis = one_axis(ctx, axis, len(shape))
     order = [axis, *[d for d in range(len(shape)) if d != axis]]
     moved = [shape[d] for d in order]
-    rows, first, inverse, counts, number = graph.unique(reshape(transpose(x, order), [moved[0], prod(moved[1:])]), in_order=bool(ctx.attr("sorted", 1)))
+    flat = reshape(transpose(x, order), [moved[0], prod(moved[1:])])
+    rows, first, inverse, counts, number = graph.unique(flat, in_order=bool(ctx.attr("sorted", 1)))
     y = transpose(reshape(rows, moved), [order.index(d) for d in range(len(shape))])
     return [bounded(y, number, axis), bounded(first, number, 0), inverse, bounded(counts, number, 0)]
 
@@ -85,7 +86,7 @@ def tfidf(ctx: NodeContext) -> Sequence[Any]:
     x = reshape(cast(ctx.ir(0), I64), [rows, length])
     size, done = max(places) + 1, 0
     parts: list[ir.Value] = []
-    for n, (begin, end) in enumerate(zip(starts, [*starts[1:], len(pool)]), 1):
+    for n, (begin, end) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True), 1):
         grams = np.array(pool[begin:end], np.int64).reshape(-1, n)
         columns = places[done:done + len(grams)]
         done += len(grams)

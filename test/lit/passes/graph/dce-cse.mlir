@@ -1,5 +1,5 @@
 // Our ops are merged and dropped inside flow regions too; a region sees the ops before it outside.
-// RUN: %mlc-opt %s --dce --cse | filecheck %s
+// RUN: %mlc-opt %s --mlc-dce --mlc-cse | filecheck %s
 
 // CHECK-LABEL: func.func @main
 // CHECK-NEXT: %[[A:.*]] = "graph.elementwise"(%arg0) {fn = "exp"}

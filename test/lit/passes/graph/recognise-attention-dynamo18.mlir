@@ -1,5 +1,5 @@
 // torch.onnx.export(dynamo=True), opset 18 (HF bert, gpt2; vit alike): scale on q and on k, keys transposed flat, additive mask, guard.
-// RUN: %mlc-opt %s --split-input-file --cse --simplify --sink-transposes --recognise --simplify | filecheck %s
+// RUN: %mlc-opt %s --split-input-file --mlc-cse --simplify --sink-transposes --recognise --simplify | filecheck %s
 
 // The mask is finite, so it stays an addend; 0.7071 * 0.7071 becomes the scale.
 // CHECK-LABEL: func.func @main

@@ -1,5 +1,5 @@
 // Eager attention (HF): scores divided by a square root, a mask added or filled in, the softmax written out; also bmm over heads.
-// RUN: %mlc-opt %s --split-input-file --cse --simplify --sink-transposes --recognise --simplify | filecheck %s
+// RUN: %mlc-opt %s --split-input-file --mlc-cse --simplify --sink-transposes --recognise --simplify | filecheck %s
 
 // CHECK-LABEL: func.func @main
 // CHECK: "graph.attention"({{.*}}) {scale = 5.0{{.*}}}

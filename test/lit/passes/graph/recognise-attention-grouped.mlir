@@ -1,5 +1,5 @@
 // Grouped heads (HF llama): opset 18 writes everything out over expanded keys and values; at opset 23 the op stands over them.
-// RUN: %mlc-opt %s --split-input-file --cse --simplify --sink-transposes --recognise --simplify | filecheck %s
+// RUN: %mlc-opt %s --split-input-file --mlc-cse --simplify --sink-transposes --recognise --simplify | filecheck %s
 
 // CHECK-LABEL: func.func @main
 // CHECK-NOT: graph.broadcast

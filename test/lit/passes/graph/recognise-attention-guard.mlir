@@ -1,5 +1,5 @@
 // Without the guard, a run-time mask of -inf may hide whole rows: they are NaN then, and would be zeros in the op.
-// RUN: %mlc-opt %s --split-input-file --cse --simplify --sink-transposes --recognise --simplify | filecheck %s
+// RUN: %mlc-opt %s --split-input-file --mlc-cse --simplify --sink-transposes --recognise --simplify | filecheck %s
 
 // CHECK-LABEL: func.func @main
 // CHECK-NOT: graph.attention

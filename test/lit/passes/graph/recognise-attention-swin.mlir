@@ -1,5 +1,5 @@
 // Windows (torchvision swin): a bias per head, then a mask per window added in five dimensions.
-// RUN: %mlc-opt %s --split-input-file --cse --simplify --sink-transposes --recognise --simplify | filecheck %s
+// RUN: %mlc-opt %s --split-input-file --mlc-cse --simplify --sink-transposes --recognise --simplify | filecheck %s
 
 // CHECK-LABEL: func.func @main
 // CHECK: %[[MASK:.*]] = "graph.elementwise"({{.*}}) {fn = "add"} : (tensor<1x1x5x5xf32>, tensor<1x2x5x5xf32>)

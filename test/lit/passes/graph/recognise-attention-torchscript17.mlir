@@ -1,5 +1,5 @@
 // TorchScript, opset 17 (HF bert): keys transposed at once, a mask of -inf and the guard.
-// RUN: %mlc-opt %s --split-input-file --cse --simplify --sink-transposes --recognise --simplify | filecheck %s
+// RUN: %mlc-opt %s --split-input-file --mlc-cse --simplify --sink-transposes --recognise --simplify | filecheck %s
 
 // Zero or -inf added is a bool mask.
 // CHECK-LABEL: func.func @main

@@ -1,5 +1,5 @@
 // Layer norm, RMS norm and softmax written out in reductions.
-// RUN: %mlc-opt %s --split-input-file --cse --simplify --recognise --simplify | filecheck %s
+// RUN: %mlc-opt %s --split-input-file --mlc-cse --simplify --recognise --simplify | filecheck %s
 
 // layer norm, div sqrt
 // CHECK-LABEL: func.func @main
