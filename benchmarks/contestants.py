@@ -2,9 +2,9 @@
 
     PYTHON benchmarks/contestants.py KIND        # mlc, ort, torch, torch.compile
 
-Requests on standard input, one JSON object per line: {"do": "load", "model": path, "name": ..., "threads": n} answers with versions and times,
-{"do": "run", "inputs": npz, "outputs": npz} runs once and keeps the results, {"do": "turn", "seconds": s} answers with the time of every run.
-It imports nothing of the project but what it measures, so that the interpreter may be one that has only PyTorch.
+Requests come on standard input, one JSON object per line: {"do": "load", "model": path, "name": ..., "kernel": bool, "threads": n} answers
+with versions and times, {"do": "run", "inputs": npz, "outputs": npz} runs once and keeps the results, {"do": "turn", "seconds": s} answers
+with the time of every run. It imports nothing of the project but what it measures, so that the interpreter may be one that has only PyTorch.
 """
 
 import json

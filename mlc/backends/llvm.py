@@ -2,8 +2,6 @@
 
 import re
 import struct
-import re
-import struct
 from dataclasses import dataclass
 from functools import cache
 

@@ -92,6 +92,8 @@ def existing_file(path: str, flag: str) -> Path:
     found = Path(path)
     if found.is_dir():
         raise OptionError(f"{flag}: {path!r} is a directory, expected a file")
+    if found.exists() and not found.is_file():  # the child process could not read a pipe, and opening one may wait for ever
+        raise OptionError(f"{flag}: {path!r} is a pipe or a device, expected a file", hint="write it to a file first")
     try:
         with found.open("rb"):
             return found

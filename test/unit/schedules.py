@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from native import Schedule
 
 from mlc.dialects._ext import operations, to_attr
 from mlc.ir.mlir import ir
@@ -12,7 +13,6 @@ from mlc.passes.tile.connect import _blocks, _Connector
 from mlc.passes.tile.cost import Pricer, Rates, evaluate, inline_choices, sink_nodes
 from mlc.passes.tile.model import Node, body_nodes
 from mlc.target import Target
-from native import Schedule
 
 
 def merged(module: ir.Module, ctx: PassContext) -> None:
@@ -36,7 +36,7 @@ def at_random(seed: int) -> Schedule:
 
 
 def merge_all(module: ir.Module, ctx: PassContext) -> None:
-    """connect's merges, priced so that each legal one is taken."""
+    """Connect's merges, priced so that each legal one is taken."""
     pricer = Pricer(ctx.need_target())
     pricer.rates = replace(pricer.rates, launch=1e12, scratch=1 << 28)
     for op in module.body.operations:

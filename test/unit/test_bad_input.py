@@ -20,7 +20,7 @@ from onnx_models import model
 import mlc
 from mlc.cli import isolate
 from mlc.cli.main import run
-from mlc.errors import InputError, ShapeError, TargetError
+from mlc.errors import InputError, ResourceError, ShapeError, TargetError
 
 COMMAND = [sys.executable, "-m", "mlc.cli"]
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -86,6 +86,13 @@ def test_not_an_artifact(content: bytes) -> None:
     refused(["run", "m.mlc", "--random-inputs"], "m.mlc")
 
 
+def test_a_pipe_is_not_waited_for() -> None:
+    os.mkfifo("pipe.onnx")
+    refused(["compile", "pipe.onnx"], "pipe.onnx", "pipe")
+    with pytest.raises(ResourceError, match="regular file"):
+        mlc.compile("pipe.onnx")
+
+
 # ----------------------------------------------------------------------------------------------------------- graphs that break rules
 
 
@@ -95,7 +102,7 @@ def _cycle(m: ModelProto) -> None:
 
 
 def _range(**keys: str) -> Callable[[ModelProto], None]:
-    """w lies in a file, at a place given by `keys`."""
+    """W lies in a file, at a place given by `keys`."""
     def change(m: ModelProto) -> None:
         weight = m.graph.initializer[0]
         weight.ClearField("raw_data")

@@ -16,8 +16,8 @@ def data(*shape, dtype=np.float32):
 def test_gather_elements_and_nd():
     x, i, j = data(3, 4, 5), RNG.integers(-4, 4, (3, 7, 5)), RNG.integers(-4, 4, (3, 2, 1))
     k = RNG.integers(0, 3, (6, 2))
-    outs = run(lambda x, i, j, k: [indexing.gather_elements(x, i, axis=1), indexing.gather_nd(x, j, batch_dims=1), indexing.gather_nd(x, k)],
-               x, i, j, k)
+    outs = run(lambda x, i, j, k: [
+        indexing.gather_elements(x, i, axis=1), indexing.gather_nd(x, j, batch_dims=1), indexing.gather_nd(x, k)], x, i, j, k)
     np.testing.assert_array_equal(outs[0], np.take_along_axis(x, i, 1))
     np.testing.assert_array_equal(outs[1], np.stack([x[b][j[b, :, 0]] for b in range(3)]))
     np.testing.assert_array_equal(outs[2], x[k[:, 0], k[:, 1]])

@@ -23,7 +23,8 @@ def same(result, expected):
 def test_reshape_transpose():
     x, y, z = data(2, 3, 4, 5), data(1, 6, 1, 2), data(0, 3)
     outs = run(lambda x, y, z: [graph.reshape(x, shape=[6, 20]), graph.transpose(x, perm=[2, 0, 3, 1]),
-                                graph.transpose(y, perm=[1, 0, 2, 3]), graph.transpose(z, perm=[1, 0]), graph.reshape(z, shape=[0])], x, y, z)
+                                graph.transpose(y, perm=[1, 0, 2, 3]),
+                                graph.transpose(z, perm=[1, 0]), graph.reshape(z, shape=[0])], x, y, z)
     for o, e in zip(outs, [x.reshape(6, 20), x.transpose(2, 0, 3, 1), y.reshape(6, 1, 1, 2), z.T, z.reshape(0)], strict=True):
         same(o, e)
 

@@ -7,17 +7,34 @@ from mlc.dialects.graph.contraction import DeterminantOp, EinsumOp, MatmulOp, de
 from mlc.dialects.graph.convolution import ConvOp, ConvTransposeOp, conv, conv_transpose
 from mlc.dialects.graph.elementwise import BitcastOp, CastOp, ElementwiseOp, bitcast, cast, elementwise
 from mlc.dialects.graph.indexing import (
-    compress, gather_elements, gather_nd, nonzero, reverse_sequence, scatter_elements, scatter_nd, trilu, update,
+    compress,
+    gather_elements,
+    gather_nd,
+    nonzero,
+    reverse_sequence,
+    scatter_elements,
+    scatter_nd,
+    trilu,
+    update,
 )
 from mlc.dialects.graph.lookup import find, tree_leaves
-from mlc.dialects.graph.movement import broadcast, concat, gather, iota, pad, reshape, slice, transpose  # noqa: A004
+from mlc.dialects.graph.movement import broadcast, concat, gather, iota, pad, reshape, slice, transpose
 from mlc.dialects.graph.normalize import LayerNormOp, RmsNormOp, layer_norm, rms_norm
 from mlc.dialects.graph.pool import MaxPoolIndicesOp, PoolOp, max_pool_indices, pool
 from mlc.dialects.graph.quantize import DequantizeOp, QuantizeOp, UnpackOp, dequantize, quantize, unpack
 from mlc.dialects.graph.random import RandomOp, random
 from mlc.dialects.graph.reduce import ArgOp, ReduceOp, ScanOp, SoftmaxOp, arg, reduce, scan, softmax
 from mlc.dialects.graph.sample import (
-    DeformSampleOp, GridSampleOp, ResampleOp, RoiAlignOp, RoiMaxOp, deform_sample, grid_sample, resample, roi_align, roi_max,
+    DeformSampleOp,
+    GridSampleOp,
+    ResampleOp,
+    RoiAlignOp,
+    RoiMaxOp,
+    deform_sample,
+    grid_sample,
+    resample,
+    roi_align,
+    roi_max,
 )
 from mlc.dialects.graph.sorting import nms, topk, unique
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlc.dialects._build import Builder, Tensor
 from mlc.dialects._ext import OpBase, VerifyError, dialect
 from mlc.dtypes import BY_NAME, DType
 from mlc.ir.mlir import ir
-from mlc.dialects._build import Builder, Tensor
-
 
 Graph = dialect("graph", "ONNX meaning in our spelling: static shapes, true element types, value semantics.")
 

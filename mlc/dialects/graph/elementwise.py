@@ -12,7 +12,7 @@ from mlc.ir.mlir import arith, ir, linalg, tensor
 
 
 def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """numpy's broadcast shape; VerifyError when there is none."""
+    """Numpy's broadcast shape; VerifyError when there is none."""
     rank = max((len(s) for s in shapes), default=0)
     out = []
     for axis in range(-rank, 0):

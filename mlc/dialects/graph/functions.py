@@ -40,7 +40,7 @@ def _softplus(x: Scalar) -> Scalar:
 
 
 def _mish(x: Scalar) -> Scalar:
-    """x * tanh(softplus(x)), with tanh(log(1 + e)) as a ratio of polynomials in e = exp(x); beyond 20 the ratio is 1."""
+    """X * tanh(softplus(x)), with tanh(log(1 + e)) as a ratio of polynomials in e = exp(x); beyond 20 the ratio is 1."""
     e = x.min(20).math("exp")
     n = e * (e + 2.0)
     return x * (n / (n + 2.0))
@@ -86,7 +86,7 @@ def _is_inf(x: Scalar, negative: float, positive: float) -> Scalar:
 
 
 def _mod(a: Scalar, b: Scalar) -> Scalar:
-    """a - floor(a / b) * b: the sign of b. Integer x mod 0 = 0."""
+    """A - floor(a / b) * b: the sign of b. Integer x mod 0 = 0."""
     rest = a.rem(b)
     if a.dtype.kind == "u":
         return rest
@@ -95,7 +95,7 @@ def _mod(a: Scalar, b: Scalar) -> Scalar:
 
 
 def _power(x: Scalar, exponent: float) -> Scalar:
-    """x to a fixed integer power >= 0, by squaring."""
+    """X to a fixed integer power >= 0, by squaring."""
     n, result = int(exponent), None
     while n:
         if n & 1:
@@ -139,10 +139,11 @@ FUNCTIONS: dict[str, Function] = {
     "neg": Function(1, lambda x: -x),
     "abs": Function(1, lambda x: x.abs()),
     "sign": Function(1, _sign),
+    "rsqrt": Function(1, lambda x: 1.0 / x.math("sqrt"), "f"),
     "reciprocal": Function(1, lambda x: 1.0 / x, "f"),
     "round": _math("roundeven"),
     # functions of the math library
-    **{name: _math(name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "erf", "floor", "ceil", "sin", "cos", "tan", "asin", "acos",
+    **{name: _math(name) for name in ("exp", "expm1", "log", "log1p", "sqrt", "erf", "floor", "ceil", "sin", "cos", "tan", "asin", "acos",
                                       "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh")},
     # activations
     "relu": Function(1, lambda x: x.max(0)),

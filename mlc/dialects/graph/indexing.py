@@ -182,9 +182,10 @@ class UpdateOp(GraphOp, name="update"):
     def infer(types: list[TensorType], axis: int, circular: bool = False) -> list[TensorType]:
         cache, update, starts = types
         if not 0 < axis < cache.rank or cache.dtype != update.dtype or not starts.dtype.is_integer or starts.shape != cache.shape[:1]:
-            raise VerifyError(f"needs an update of the cache's element type, an integer start per batch entry and an axis in [1, {cache.rank - 1}], "
+            raise VerifyError(f"needs an update of the cache's type, an integer start per batch entry, an axis in [1, {cache.rank - 1}], "
                               f"got {cache.mlir()}, {update.mlir()}, {starts.mlir()} and axis {axis}")
-        if update.rank != cache.rank or any(u > c or (u != c and d != axis) for d, (u, c) in enumerate(zip(update.shape, cache.shape, strict=False))):
+        other = [d for d in range(cache.rank) if d != axis]
+        if update.rank != cache.rank or update.shape[axis] > cache.shape[axis] or any(update.shape[d] != cache.shape[d] for d in other):
             raise VerifyError(f"cannot write {list(update.shape)} into {list(cache.shape)} along dimension {axis}")
         return [cache]
 

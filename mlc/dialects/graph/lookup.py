@@ -82,7 +82,8 @@ class TreeLeavesOp(GraphOp, name="tree_leaves"):
         if not feature == yes == no == index or [t.dtype for t in (mode, missing, split)] != [U8, BOOL, x.dtype] or (
                 not mode.shape == missing.shape == split.shape == index.shape):
             raise VerifyError("needs one feature, mode, split, yes, no and missing per node")
-        if span != TensorType((*feature.shape, 2), I64) or (members.dtype, roots.dtype) != (x.dtype, I64) or members.rank != 1 or 0 in members.shape:
+        types_fit = span == TensorType((*feature.shape, 2), I64) and (members.dtype, roots.dtype) == (x.dtype, I64)
+        if not types_fit or members.rank != 1 or 0 in members.shape or roots.rank != 1:
             raise VerifyError("needs a span per node, one member or more and i64 roots")
         return [TensorType((x.shape[0], *roots.shape), I64)]
 

@@ -94,7 +94,7 @@ class SliceOp(GraphOp, name="slice"):
     def infer(types: list[TensorType], starts: list, sizes: list, steps: list) -> list[TensorType]:
         x = types[0]
         if not len(starts) == len(sizes) == len(steps) == x.rank or 0 in steps or min(sizes, default=0) < 0:
-            raise VerifyError(f"needs a start, a size and a step other than 0 for each of {x.rank} dimensions, got {starts}, {sizes}, {steps}")
+            raise VerifyError(f"needs {x.rank} starts, sizes and steps other than 0, got {starts}, {sizes}, {steps}")
         for d, (start, size, step, extent) in enumerate(zip(starts, sizes, steps, x.shape, strict=True)):
             if size and not (0 <= start < extent and 0 <= start + (size - 1) * step < extent):
                 raise VerifyError(f"reads {start} to {start + (size - 1) * step} of dimension {d}, which has {extent} elements")

@@ -1,4 +1,4 @@
-"""Ops that order elements: topk, unique, non-maximum suppression. One order throughout: NaN is greater than any number; ties keep places."""
+"""Ops that order elements: topk, unique, non-maximum suppression. One order: NaN is greater than any number; ties keep places."""
 
 from collections.abc import Callable
 from math import prod

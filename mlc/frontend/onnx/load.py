@@ -67,6 +67,8 @@ def load_model(source: ModelSource, *, directory: str | os.PathLike[str] | None 
 
 
 def _map(path: Path) -> memoryview:
+    if path.exists() and not path.is_file():  # opening a pipe may wait for ever
+        raise ResourceError(f"cannot read the model {str(path)!r}: it is not a regular file")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

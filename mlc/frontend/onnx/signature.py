@@ -32,7 +32,7 @@ class Argument:
 class Port:
     """One input or output of the model. kind: tensor, sequence, optional or bounded; items: the tensors that make it up.
 
-    bounded: an output whose size along `axis` depends on data. Its items are a tensor of the largest size and an i64 scalar, the actual one.
+    bounded: an output whose size along `axis` depends on data. Its items: a tensor of the largest size, and the actual size (i64 scalar).
     """
 
     name: str

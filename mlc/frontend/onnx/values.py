@@ -98,7 +98,7 @@ class OptionalValue:
 
 @dataclass(frozen=True)
 class BoundedValue:
-    """A tensor whose size along `axis` depends on data: `tensor` has the largest size there, the first `count` (i64 scalar) slices are the value."""
+    """A tensor whose size along `axis` depends on data: `tensor` has the largest size, its first `count` (i64 scalar) slices count."""
 
     tensor: Tensor
     axis: int

@@ -102,7 +102,7 @@ class KernelEmitter:
                 for i in range(len(at.extents))]
 
     def _coordinate(self, local: Linear, offset: Linear, loops: int) -> Linear:
-        """local + offset, both over (loop indices, block offsets)."""
+        """Local + offset, both over (loop indices, block offsets)."""
         return local + Linear((*[0] * loops, *offset.coefficients), offset.const)
 
     def _values(self, node: Node, at: Region, indices: list[ir.Value]) -> list[ir.Value]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from mlc.dialects._ext import operations
 from mlc.ir.mlir import arith, ir, scf, vector
-from mlc.passes.task.flat import (Access, Memory, gather, index_constant, linear_index, load_lanes, load_scalar, splat, step, vector_type)
 from mlc.layout.linear import row_major
+from mlc.passes.task.flat import Access, Memory, gather, index_constant, linear_index, load_lanes, load_scalar, splat, step, vector_type
 
 _KINDS = {"addf": "add", "addi": "add", "mulf": "mul", "muli": "mul", "maximumf": "maximumf", "minimumf": "minimumf", "andi": "and", "ori": "or",
           "xori": "xor", "maxsi": "maxsi", "maxui": "maxui", "minsi": "minsi", "minui": "minui"}
@@ -256,7 +256,7 @@ class Loops:
 
 
 def _offset_from(value: ir.Value, index: ir.Value | None) -> int | None:
-    """c where the value is plainly index + c (through casts), else None."""
+    """C where the value is plainly index + c (through casts), else None."""
     offset = 0
     while index is not None:
         if value == index:

@@ -15,7 +15,6 @@ from mlc.passes.task.flat import Access, Memory, index_constant, linear_index, l
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import volume
 
-
 DEPTH = 512  # reduction points per chunk: a panel of 64 f32 columns is then 128 KiB, an eighth of a usual L2 cache
 DEEP = 768  # reductions up to this deep are not cut
 

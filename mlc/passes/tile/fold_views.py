@@ -87,7 +87,7 @@ def _composed(op: ir.Operation, argument: ir.Value, indices: Sequence[Linear]) -
 
 
 def _legal(op: ir.Operation, argument: ir.Value, source: ir.Value, maps: Sequence[ir.AffineMap], extents: dict[int, int]) -> bool:
-    """linalg's rule: a loop that alone indexes a dimension spans all of it."""
+    """Linalg's rule: a loop that alone indexes a dimension spans all of it."""
     for value, map_ in zip(op.operands, maps):
         if value == argument:
             for size, e in zip(source.type.shape, map_.results, strict=True):

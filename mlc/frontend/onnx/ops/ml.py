@@ -235,6 +235,8 @@ def _scores(ctx: NodeContext, forest: Forest, targets: int, aggregate: str) -> i
     found = graph.gather(ctx.const(table), leaves, axis=0)
     kind = {"AVERAGE": "sum"}.get(aggregate, aggregate.lower())
     result = graph.reduce(found, kind=kind, axes=[1])
+    if empty:  # no leaf spoke about this target: 0, as ONNX Runtime has it
+        result = graph.elementwise("where", apply("eq", result, float(empty)), scalar(0.0, dtype), result)
     return apply("div", result, float(len(forest.roots))) if aggregate == "AVERAGE" else result
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlc.dialects import graph
-from mlc.dtypes import F32, F8E8M0FNU, I32, U8, DType
+from mlc.dtypes import F8E8M0FNU, F32, I32, U8, DType
 from mlc.errors import ModelError
 from mlc.frontend.onnx.context import NodeContext
 from mlc.frontend.onnx.ops._emit import add, cast, channelwise, div, mul, reshape, scalar, shape_of, sub

@@ -24,7 +24,7 @@ MICROSOFT = "com.microsoft"
 
 @converter("MatMulNBits", domain=MICROSOFT)
 def matmul_nbits(ctx: NodeContext) -> Sequence[Any]:
-    """a @ dequantise(b).T: b is [N, blocks, bytes], codes low bits first along K, scales and zero points one per block."""
+    """A @ dequantise(b).T: b is [N, blocks, bytes], codes low bits first along K, scales and zero points one per block."""
     k, n, bits, block = (ctx.attr(name, default) for name, default in (("K", None), ("N", None), ("bits", 4), ("block_size", None)))
     ctx.ignore("accuracy_level", "weight_prepacked")  # how to compute, not what: a prepacked form would not have the shape checked below
     _check_nbits(ctx, k, n, bits, block)
@@ -105,7 +105,7 @@ def _to_float(to: DType, a: ir.Value, b: ir.Value, scale_a: ir.Value, scale_b: i
 
 @converter("QGemm", domain=MICROSOFT)
 def qgemm(ctx: NodeContext) -> Sequence[Any]:
-    """alpha * a @ b + c on codes; c is i32 with the scale alpha * a_scale * b_scale. Without y_scale the result is f32."""
+    """Alpha * a @ b + c on codes; c is i32 with the scale alpha * a_scale * b_scale. Without y_scale the result is f32."""
     if len(ctx.shape(0)) != 2 or len(ctx.shape(3)) != 2:
         raise ModelError(f"operands {list(ctx.shape(0))} and {list(ctx.shape(3))} must be matrices", node=ctx.label)
     a, b = centred(ctx.ir(0), one_element(ctx, 2)), transpose(ctx.ir(3), [1, 0] if ctx.attr("transB", 0) else [0, 1])
