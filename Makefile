@@ -19,8 +19,8 @@ test: $(STAMP) ## everything that needs no GPU: unit and pass tests, lint, types
 lint: $(STAMP) ## ruff, pyright and the import layers only
 	@$(BIN)/python tools/check.py ruff pyright layers
 
-bench-cpu: $(STAMP) ## CPU benchmarks, beside ONNX Runtime
-	@$(BIN)/python benchmarks/cpu.py
+bench-cpu: $(STAMP) ## CPU benchmarks, beside ONNX Runtime and PyTorch; TORCH_PYTHON=interpreter with PyTorch, BENCH="more arguments"
+	@$(BIN)/python benchmarks/cpu.py $(if $(TORCH_PYTHON),--torch-python $(TORCH_PYTHON)) $(BENCH)
 
 conformance: $(STAMP) ## the ONNX backend suite on the CPU
 	@$(BIN)/python test/models/conformance.py

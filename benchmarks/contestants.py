@@ -4,7 +4,7 @@
 
 Requests come on standard input, one JSON object per line: {"do": "load", "model": path, "name": ..., "kernel": bool, "threads": n} answers
 with versions and times, {"do": "run", "inputs": npz, "outputs": npz} runs once and keeps the results, {"do": "turn", "seconds": s} answers
-with the time of every run. It imports nothing of the project but what it measures, so that the interpreter may be one that has only PyTorch.
+with the time of every run. It imports nothing of the project but what it measures: the interpreter may be one that has only PyTorch.
 """
 
 import json

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -25,8 +26,8 @@ from roof import Machine, work_of
 
 from mlc.target import Target
 
-OTHERS = ("inception_v3", "shufflenet_v2", "swin_t", "resnet3d_18", "dcgan", "nafnet", "restormer", "nerf", "mobilevit", "conformer", "llama_lm",
-          "gru", "seq2seq", "branch")
+OTHERS = ("inception_v3", "shufflenet_v2", "swin_t", "resnet3d_18", "dcgan", "nafnet", "restormer", "nerf", "mobilevit", "conformer",
+          "llama_lm", "gru", "seq2seq", "branch")
 BANDWIDTH_SIZES = (1 << 20, 16 << 20, 512 << 20)  # for the record; each case has its own
 
 
@@ -58,6 +59,10 @@ def arguments() -> argparse.Namespace:
     args.names = list(dict.fromkeys(name for case in args.cases or groups for name in groups.get(case, [case])))
     if unknown := [name for name in args.names if name not in named]:
         parser.error(f"no case is called {', '.join(unknown)}; there are {', '.join(named)}")
+    if shutil.which(args.torch_python) is None:
+        parser.error(f"--torch-python: {args.torch_python} is not a program")
+    if args.replay and not args.json.is_file():
+        parser.error(f"--replay: there is no {args.json}")
     if args.threads > len(os.sched_getaffinity(0)):
         parser.error(f"--threads {args.threads}: this process may use {len(os.sched_getaffinity(0))} cores")
     return args
@@ -91,8 +96,8 @@ def machine_facts(machine: Machine) -> dict[str, Any]:
 
 def commit() -> str:
     """Of the checkout; with `+` if files differ from it."""
-    git = subprocess.run(["git", "-C", str(models.ROOT), "describe", "--always", "--exclude=*", "--dirty=+"], capture_output=True, text=True,
-                         check=False)
+    command = ["git", "-C", str(models.ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
+    git = subprocess.run(command, capture_output=True, text=True, check=False)
     return git.stdout.strip() or "unknown"
 
 
@@ -101,14 +106,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.threads])  # the children inherit it
     lacking = models.missing_modules(args.torch_python)
     peers = [peer for peer in args.peers if not (lacking and peer.startswith("torch"))]
-    if lacking:
-        print(f"without PyTorch: {args.torch_python} lacks {', '.join(lacking)} (pip install -r {models.REQUIREMENTS}, or --torch-python PATH)")
+    if peers != args.peers:
+        print(f"without PyTorch: {args.torch_python} lacks {', '.join(lacking)} (pip install -r {models.REQUIREMENTS}, or --torch-python)")
     pythons = {kind: args.torch_python if kind.startswith("torch") else sys.executable for kind in ("mlc", *peers)}
     settings = Settings(pythons, args.threads, args.rounds, args.turn, args.timeout, args.json.parent / "logs")
     machine = Machine(args.threads)
     report: dict[str, Any] = {
-        "date": time.strftime("%Y-%m-%d"), "commit": commit(), "machine": machine_facts(machine), "peers": peers, "versions": {}, "rows": [],
-        "settings": {"threads": args.threads, "rounds": args.rounds, "turn": args.turn, "style": args.style},
+        "date": time.strftime("%Y-%m-%d"), "commit": commit(), "machine": machine_facts(machine), "peers": peers, "versions": {},
+        "rows": [], "settings": {"threads": args.threads, "rounds": args.rounds, "turn": args.turn, "style": args.style},
     }
     for name in args.names:
         case = prepared(name, args, can_export=not lacking)

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Child:
 
     process: subprocess.Popen[str]
     log: Path
-    stopped: bool = field(default=False)
+    stopped: bool = False
 
     @staticmethod
     @contextlib.contextmanager
@@ -61,8 +61,8 @@ class Child:
         threads, command = str(settings.threads), [settings.pythons[kind], str(SCRIPT), kind]
         environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": threads,
                        "MKL_NUM_THREADS": threads, "MLC_CACHE_DIR": cache, "TORCHINDUCTOR_CACHE_DIR": str(Path(cache, "inductor"))}
-        with log.open("w") as stderr, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment,
-                                                       text=True, start_new_session=True) as process:
+        with log.open("w") as stderr, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
+                                                       env=environment, text=True, start_new_session=True) as process:
             child = Child(process, log)
             try:
                 yield child

@@ -46,7 +46,8 @@ def means(rows: Sequence[Row], peers: Sequence[str]) -> list[str]:
 
 def header(peers: Sequence[str]) -> list[str]:
     """Of the table of times."""
-    return ["case", "mlc ms (p10-p90)", *(f"{NAMES[p]} ms" for p in peers), *(f"{NAMES[p]} / mlc" for p in peers), "roof ms", "of roof", "error"]
+    times, ratios = [f"{NAMES[p]} ms" for p in peers], [f"{NAMES[p]} / mlc" for p in peers]
+    return ["case", "mlc ms (p10-p90)", *times, *ratios, "GFLOP", "MB", "roof ms", "of roof", "error"]
 
 
 def cells(row: Row, peers: Sequence[str]) -> list[str]:
@@ -57,6 +58,7 @@ def cells(row: Row, peers: Sequence[str]) -> list[str]:
     return [row["name"] + (" *" if row["busy"] > QUIET else ""),
             _time(ours, spread=True), *(_time(row["results"].get(p, {})) for p in peers),
             *("-" if x is None else f"{x:.2f}" for x in ratios),
+            "-" if roof is None else f"{roof['flops'] / 1e9:.2f}", "-" if roof is None else f"{roof['bytes'] / 1e6:.1f}",
             "-" if roof is None else f"{_ms(roof['seconds'])} {roof['bound']}",
             "-" if roof is None or not median else f"{100 * roof['seconds'] / median:.0f} %",
             "-" if "error" not in ours else f"{ours['error']:.0e}"]
@@ -84,7 +86,8 @@ def _time(result: Mapping[str, Any], spread: bool = False) -> str:
 
 def problems(rows: Sequence[Row]) -> list[str]:
     """A line for every contestant without a time."""
-    return [f"{row['name']}: {NAMES[kind]}: {result['problem']}" for row in rows for kind, result in row["results"].items() if "problem" in result]
+    return [f"{row['name']}: {NAMES[kind]}: {result['problem']}"
+            for row in rows for kind, result in row["results"].items() if "problem" in result]
 
 
 def facts(report: Report) -> list[str]:
@@ -100,7 +103,7 @@ def facts(report: Report) -> list[str]:
         + ", ".join(f"{rate / 1e9:.0f} GB/s at {size >> 20} MiB" for size, rate in rates),
         f"{settings['rounds']} rounds of {settings['turn']} s each; ONNX style {settings['style']}, batch 1, float32",
         "other work on the cores before each case: "
-        + (f"more than {QUIET:.0%} before the cases marked *" if noisy else f"at most {max((r['busy'] for r in report['rows']), default=0):.0%}"),
+        + (f"more than {QUIET:.0%} before the cases marked *" if noisy else f"at most {max(r['busy'] for r in report['rows']):.0%}"),
     ]
 
 

@@ -16,8 +16,8 @@ from mlc.target import Target
 
 CHAINS = 12  # independent accumulators: more than latency times throughput of any x86 FMA unit, and fewer than 16 registers
 SMALL = 1024  # bytes of an initializer that shape inference may want to read
-MEASURE_SECONDS = 0.05
-TRIES = 5
+MEASURE_SECONDS = 0.01  # about a time slice: some of the tries then meet no other process
+TRIES = 30
 GATHERS = ("Gather", "GatherElements", "GatherND")
 
 

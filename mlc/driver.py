@@ -1,6 +1,7 @@
 """The order of stages: model -> graph -> tile -> task -> code -> artifact. The only module that knows it."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 
 from mlc.artifact import Artifact
 from mlc.backends.cpu import backend as cpu
-from mlc.dtypes import BY_NAME
+from mlc.dtypes import BF16, BY_NAME
 from mlc.errors import OptionError, TargetError
 from mlc.frontend.onnx.importer import ImportedModel, import_model
 from mlc.frontend.onnx.load import ModelSource
@@ -98,7 +99,7 @@ def _to_task(module: ir.Module, stages: _Stages, stop: str = "") -> bool:
     if stop == "graph":
         return False
     stages.enter("tile")
-    stages.run(module, "lower-graph-to-tile,dce,cse")
+    stages.run(module, "lower-graph-to-tile,mlc-dce,mlc-cse")
     stages.run(module, "tile-pipeline")
     _evaluate_constants(module, stages)
     if stop == "tile":
@@ -150,8 +151,21 @@ def _constant(value: ir.Attribute) -> np.ndarray:
     """The array of a dense attribute in storage type."""
     type_ = value.type  # type: ignore[attr-defined]
     dtype = BY_NAME[str(type_.element_type)].numpy
+    if dtype == BF16.numpy:  # the bindings give no buffer of it
+        return _bf16_constant(str(value), tuple(type_.shape))
     array = np.array(value)
     return np.ascontiguousarray(array.view(dtype) if array.dtype.itemsize == dtype.itemsize else array.astype(dtype)).reshape(tuple(type_.shape))
+
+
+def _bf16_constant(text: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A printed dense attribute of bf16: one number or all of them, some as their bits, or the bytes of all as one string."""
+    body = text[text.index("<") + 1:text.rindex("> :")]
+    if body.startswith('"0x'):
+        return np.frombuffer(bytes.fromhex(body[3:-1]), BF16.numpy).reshape(shape)
+    words = re.findall(r"0x[0-9A-Fa-f]+|[-+]?\d[\d.]*(?:[eE][-+]?\d+)?", body)
+    bits = [int(w, 16) if w.startswith("0x") else int(np.array(w, np.float32).astype(BF16.numpy).view(np.uint16)) for w in words]
+    array = np.array(bits, np.uint16).view(BF16.numpy)
+    return np.full(shape, array[0]) if len(bits) == 1 else array.reshape(shape)
 
 
 # -- the plan -----------------------------------------------------------------------------------------------------------

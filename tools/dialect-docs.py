@@ -1,4 +1,4 @@
-"""Writes docs/dialects.md from the op classes: operands, attributes with types and defaults, docstrings. `--check`: fails if it is out of date."""
+"""Writes docs/dialects.md from the op classes: fields, defaults, docstrings. `--check`: fails if the page is out of date."""
 
 import importlib
 import inspect
@@ -38,13 +38,15 @@ def semantics_and_example(cls: type[OpBase]) -> tuple[str, str]:
 
 
 def _fields(cls: type[OpBase], kinds: tuple[type, ...]) -> str:
-    return ", ".join(f"`{name.rstrip('_')}{'...' if kind in (Operands, Results) else ''}`" for name, kind in cls.fields.items() if kind in kinds)
+    found = [name.rstrip("_") + "..." * (kind in (Operands, Results)) for name, kind in cls.fields.items() if kind in kinds]
+    return ", ".join(f"`{name}`" for name in found)
 
 
 def _attributes(cls: type[OpBase]) -> list[str]:
     """One line per attribute: `axis`: int; `log`: bool = False."""
     found = {name: kind for name, kind in cls.fields.items() if kind not in (Operand, Operands, Result, Results, Region)}
-    return [f"`{name}`: {_TYPES.get(kind, kind.__name__)}{f' = {cls.defaults[name]!r}' if name in cls.defaults else ''}" for name, kind in found.items()]
+    default = {name: f" = {cls.defaults[name]!r}" if name in cls.defaults else "" for name in found}
+    return [f"`{name}`: {_TYPES.get(kind, kind.__name__)}{default[name]}" for name, kind in found.items()]
 
 
 def _op(cls: type[OpBase]) -> list[str]:
@@ -59,7 +61,8 @@ def _op(cls: type[OpBase]) -> list[str]:
 
 def page() -> str:
     """The whole page."""
-    lines = ["# Dialects", "", "Written by `tools/dialect-docs.py` from the op classes in `mlc/dialects`: edit those. `...` marks any number of values.", ""]
+    lines = ["# Dialects", "", "Written by `tools/dialect-docs.py` from the op classes in `mlc/dialects`: edit those.",
+             "`...` marks any number of values.", ""]
     for namespace, module in DIALECTS.items():
         lines += [f"## {namespace}", "", inspect.getdoc(module) or "", ""]
         for cls in op_classes():

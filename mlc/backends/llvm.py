@@ -1,4 +1,4 @@
-"""LLVM: IR text from MLIR to optimised object code or assembly, through llvmlite. The one place that smooths version skew between the two."""
+"""LLVM: IR text from MLIR to optimised object code or assembly, through llvmlite; smooths the version skew between the two."""
 
 import re
 import struct
@@ -33,65 +33,42 @@ class Machine:
                                                                           codemodel="small")
 
 
-_FLOAT = re.compile(r"\b(half|bfloat|float|double)\b|(?<![\w.%@$-])(?:f0x([0-9A-F]+)|([+-]?(?:qnan|inf)\b|-?\d+\.\d+(?:e[+-]\d+)?))(?![\w.])")
-_SPECIAL = {"+qnan": "nan", "qnan": "nan", "-qnan": "-nan"}
-
-
-def _float_literals(line: str) -> str:
-    """A line of IR with float constants as bits: MLIR's LLVM prints the shortest decimals, `+inf` and `f0x`; llvmlite's reads none of those."""
-    kind = "double"
-
-    def bits(match: re.Match[str]) -> str:
-        nonlocal kind
-        if match[1]:
-            kind = match[1]
-            return match[0]
-        dtype = {"half": np.float16, "bfloat": ml_dtypes.bfloat16, "float": np.float32, "double": np.float64}[kind]
-        size = np.dtype(dtype).itemsize
-        raw = bytes.fromhex(match[2].zfill(2 * size))[::-1] if match[2] else np.array(float(_SPECIAL.get(match[3], match[3])), np.float64).astype(dtype).tobytes()
-        if kind == "float":  # written as the double of equal value
-            word = int.from_bytes(raw, "little")
-            if word & 0x7FFFFFFF > 0x7F800000:  # NaN: keep the payload, which a conversion would not
-                return f"0x{(word >> 31) << 63 | 0x7FF << 52 | (word & 0x7FFFFF) << 29:016X}"
-            raw = struct.pack("<d", struct.unpack("<f", raw)[0])
-        return f"0x{ {'half': 'H', 'bfloat': 'R'}.get(kind, '')}{raw[::-1].hex().upper()}".replace(" ", "")
-
-    return _FLOAT.sub(bits, line)
-
-
-def readable(text: str) -> str:
-    """IR text as MLIR's LLVM writes it, for the LLVM that llvmlite binds."""
-    return "\n".join(_float_literals(line) if _FLOAT.search(line) else line for line in text.split("\n"))
-
-
-_LITERAL = re.compile(r"(?<![\w.%@\"])(f0x[0-9A-Fa-f]+|[+-](?:inf|qnan|(?:snan|nan)\(0x[0-9A-Fa-f]+\)))")
-_TYPE = re.compile(r"\b(half|bfloat|float|double)\b")
+_TOKEN = re.compile(r"\b(half|bfloat|float|double)\b"
+                    r"|(?<![\w.%@\"$-])(f0x[0-9A-Fa-f]+|[+-](?:inf|qnan|s?nan\(0x[0-9A-Fa-f]+\))|-?\d+\.\d+(?:e[+-]\d+)?)(?![\w.])")
 # Per type: bits of infinity, mantissa width, total width.
 _FORMATS = {"half": (0x7C00, 10, 16), "bfloat": (0x7F80, 7, 16), "float": (0x7F800000, 23, 32), "double": (0x7FF0000000000000, 52, 64)}
+_DTYPES = {"half": np.float16, "bfloat": ml_dtypes.bfloat16, "float": np.float32, "double": np.float64}
 
 
 def portable(text: str) -> str:
-    """Rewrites the float literals of newer LLVM (`f0x3F800000`, `+inf`, `+qnan`) in the hexadecimal form that every LLVM reads."""
-    return "\n".join(_portable_line(line) if _LITERAL.search(line) else line for line in text.split("\n"))
+    """Rewrites the float literals of newer LLVM (`f0x3F800000`, `+inf`, `+qnan`, the shortest decimals) in the form that every LLVM reads."""
+    return "\n".join(_portable_line(line) if _TOKEN.search(line) else line for line in text.split("\n"))
 
 
 def _portable_line(line: str) -> str:
+    kind = ""  # the type that was named last: the literal's
+
     def rewrite(match: re.Match[str]) -> str:
-        kinds = _TYPE.findall(line, 0, match.start())
-        if not kinds:
-            return match.group()
-        kind, token = kinds[-1], match.group()
-        infinity, mantissa, width = _FORMATS[kind]
-        if token.startswith("f0x"):
-            bits = int(token[3:], 16)
-        else:
-            payload = 0 if token.endswith("inf") else 1 << (mantissa - 1) if token.endswith("qnan") else int(token[token.index("0x"):-1], 16)
-            bits = infinity | payload | (1 << (width - 1) if token[0] == "-" else 0)
+        nonlocal kind
+        kind = match[1] or kind
+        if match[1] or not kind:
+            return match[0]
+        bits = _literal_bits(match[2], kind)
         if kind == "float":  # written as the double of equal value
             return f"0x{_widen(bits):016X}"
         return {"half": f"0xH{bits:04X}", "bfloat": f"0xR{bits:04X}", "double": f"0x{bits:016X}"}[kind]
 
-    return _LITERAL.sub(rewrite, line)
+    return _TOKEN.sub(rewrite, line)
+
+
+def _literal_bits(token: str, kind: str) -> int:
+    if token.startswith("f0x"):
+        return int(token[3:], 16)
+    infinity, mantissa, width = _FORMATS[kind]
+    if token[0] in "+-" and token[1] in "iqsn":
+        payload = 0 if token.endswith("inf") else 1 << (mantissa - 1) if token.endswith("qnan") else int(token[token.index("0x"):-1], 16)
+        return infinity | payload | (1 << (width - 1) if token[0] == "-" else 0)
+    return int.from_bytes(np.array(float(token)).astype(_DTYPES[kind]).tobytes(), "little")
 
 
 def _widen(bits: int) -> int:
@@ -105,7 +82,7 @@ def optimise(text: str, machine: Machine) -> tuple[llvm.ModuleRef, llvm.TargetMa
     """Parses IR text and runs LLVM's standard pipeline for the machine; CompilerError when LLVM refuses the text."""
     target_machine = machine.target_machine()
     try:
-        module = llvm.parse_assembly(readable(text))
+        module = llvm.parse_assembly(portable(text))
         module.triple, module.data_layout = machine.triple, str(target_machine.target_data)
         module.verify()
     except RuntimeError as error:

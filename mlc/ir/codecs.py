@@ -1,6 +1,6 @@
-"""Memory <-> compute: how a stored element becomes a Scalar and back (bool bytes, narrow floats, 8-bit and 4-bit float codes, sub-byte ints).
+"""Memory <-> compute: how a stored element becomes a Scalar and back: bool bytes, narrow floats, float8 and float4 codes, sub-byte ints.
 
-Everything is straight-line integer and f32 arithmetic with selects, so a loop around it vectorises; nothing needs tables or helper functions.
+Everything is straight-line integer and f32 arithmetic with selects, so a loop around it vectorises; nothing needs tables or libraries.
 """
 
 from dataclasses import dataclass
@@ -200,7 +200,7 @@ def _power_of_two(x: Scalar, saturate: bool, round_mode: str) -> Scalar:
 
 
 def _to_odd(x: Scalar) -> Scalar:
-    """f64 as f32, rounded to odd: what was lost is kept as a last bit of 1, so that rounding again, to 16 bits or fewer, is as if done once."""
+    """f64 as f32, rounded to odd: what was lost stays as a last bit of 1, so that rounding again, to 16 bits, is as if done once."""
     near = x.to(F32)
     back, bits = near.to(F64), near.bitcast(U32)
     bits = bits - (back.abs() > x.abs()).to(U32)  # towards zero; from infinity, to the largest value

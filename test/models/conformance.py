@@ -5,6 +5,7 @@ decides a shape are compiled in (`mlc.jit`). Comparison is the suite's own: elem
 """
 
 import argparse
+import importlib
 import multiprocessing as mp
 import os
 import re
@@ -97,10 +98,16 @@ def check(case: Case) -> str | None:
             for a, z in zip(found, expected, strict=True):
                 compare(a, z, case.rtol, case.atol)
     except AssertionError as error:
-        return str(error)
+        return f"{error}{' (they are random by definition)' if is_random(case) else ''}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def is_random(case: Case) -> bool:
+    """Whether the expected values are one draw of a generator that ONNX does not define. The other checks still mean something."""
+    ops = {node.op_type for node in case.model.graph.node}
+    return any(op.startswith(("Random", "Bernoulli", "Multinomial")) for op in ops) or ("Dropout" in ops and "training" in case.name)
 
 
 def op_of(case: Case) -> str:
@@ -171,11 +178,9 @@ def _serve(cases: Sequence[Case], pipe: Connection) -> None:
 
 def _preload() -> None:
     """Imports the compiler before the first fork: a worker starts at once, and all of them run the same code while it is being edited."""
-    import mlc.driver
-    import mlc.jit
-    from mlc.frontend.onnx.registry import known_ops
-
-    assert mlc.driver.compile_model and mlc.jit.jit and known_ops()
+    for module in ("mlc.jit", "mlc.api", "mlc.driver", "mlc.load"):
+        importlib.import_module(module)
+    importlib.import_module("mlc.frontend.onnx.registry").known_ops()
 
 
 def run_all(cases: Sequence[Case], jobs: int, timeout: float, report: Any) -> dict[int, str | None]:
@@ -223,7 +228,7 @@ def reason_of(failure: str) -> str:
     first = re.sub(r"^(\w+Error): node '[^']*' \(([^,]*), opset \d+\): ", r"\1: \2: ", first)
     first = re.sub(r"'[^']*'|\[[^\]]*\]|tensor<[^>]*>|%\w+", "...", first)
     if first.startswith("wrong values"):
-        return "wrong values"
+        return "wrong values" + (" (they are random by definition)" if first.endswith("definition)") else "")
     return re.sub(r"\d+(\.\d+)?", "N", first)[:150]
 
 

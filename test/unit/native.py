@@ -1,4 +1,4 @@
-"""Runs a graph-level function through the real CPU path in this process: connect, choose-tiles, task, scf, LLVM. Schedules can be forced."""
+"""Runs a graph-level function through the real CPU path in this process, tile level to machine code; schedules can be forced."""
 
 import ctypes
 from collections.abc import Callable, Sequence
@@ -51,11 +51,13 @@ def module_of(build: Callable[..., object], inputs: Sequence[np.ndarray]) -> tup
         results = list(results) if isinstance(results, Sequence) else [results]
         func.ReturnOp(results)
     outs = [TensorType.of(r) for r in results]
-    function.operation.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get([t.mlir() for t in types], [o.mlir() for o in outs]))
+    signature = ir.FunctionType.get([t.mlir() for t in types], [o.mlir() for o in outs])
+    function.operation.attributes["function_type"] = ir.TypeAttr.get(signature)
     return module, outs
 
 
-def compile_native(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = chosen, target: str = "cpu", opt_level: int = 1) -> Native:
+def compile_native(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = chosen, target: str = "cpu",
+                   opt_level: int = 1) -> Native:
     """Compiles `build(*values)` for the types of `inputs`. schedule: the passes of the tile level."""
     ctx = PassContext(Target.parse(target))
     with make_context(), ir.Location.unknown():
@@ -86,7 +88,8 @@ def run_native(build: Callable[..., object], *inputs: np.ndarray, schedule: Sche
 GUARD = 256  # bytes around every buffer that nobody may touch
 
 
-def _call(engine: llvm.ExecutionEngine, arena: int, inputs: Sequence[np.ndarray], constants: Sequence[np.ndarray], outs: Sequence[TensorType]) -> list[np.ndarray]:
+def _call(engine: llvm.ExecutionEngine, arena: int, inputs: Sequence[np.ndarray], constants: Sequence[np.ndarray],
+          outs: Sequence[TensorType]) -> list[np.ndarray]:
     """One call of mlc_main on one thread; asserts that it wrote nothing outside of its outputs and arena."""
     sources = [np.ascontiguousarray(a) for a in inputs]
     before = [a.copy() for a in sources]
@@ -98,7 +101,8 @@ def _call(engine: llvm.ExecutionEngine, arena: int, inputs: Sequence[np.ndarray]
     def pointers(arrays: Sequence[np.ndarray]) -> object:
         return (ctypes.c_void_p * max(1, len(arrays)))(*[a.ctypes.data for a in arrays])
 
-    entry = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(engine.get_function_address("mlc_main"))
+    signature = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    entry = signature(engine.get_function_address("mlc_main"))
     entry(pointers(sources), pointers(results), pointers(constants), guarded[-1].ctypes.data + GUARD, 0, 1, sync.ctypes.data)
     for whole, n in zip(guarded, [*sizes, arena]):
         assert (whole[:GUARD] == 0xA5).all() and (whole[GUARD + n:] == 0xA5).all(), "wrote outside of a buffer"

@@ -1,4 +1,4 @@
-"""Random small tensor programs (elementwise with broadcasting, movement, reductions, products), each as graph ops and as numpy in float64."""
+"""Random small tensor programs: elementwise with broadcasting, movement, reductions, products; as graph ops and as numpy in float64."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +38,8 @@ class Program:
     outputs: list[int] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"%{i}: {list(v.shape)} = {s.text + str(s.operands) if s else 'input'}" for i, (s, v) in enumerate(zip(self.steps, self.values))]
+        made = [s.text + str(s.operands) if s else "input" for s in self.steps]
+        lines = [f"%{i}: {list(v.shape)} = {text}" for i, (text, v) in enumerate(zip(made, self.values))]
         return "\n".join([*lines, f"return {self.outputs}"])
 
     def build(self, *arguments: Any) -> list[Any]:
@@ -131,7 +132,8 @@ def _reduce(p: Program) -> None:
     i, kind, keep = p.pick(1), str(p.rng.choice(list(_REDUCE))), bool(p.rng.random() < 0.6)
     x = p.values[i]
     axes = sorted(int(a) for a in p.rng.choice(x.ndim, int(p.rng.integers(1, x.ndim + 1)), replace=False))
-    p.step(f"{kind}{axes}", [i], lambda v: graph.reduce(v, kind=kind, axes=axes, keepdims=keep), _REDUCE[kind](x, axis=tuple(axes), keepdims=keep))
+    value = _REDUCE[kind](x, axis=tuple(axes), keepdims=keep)
+    p.step(f"{kind}{axes}", [i], lambda v: graph.reduce(v, kind=kind, axes=axes, keepdims=keep), value)
 
 
 def _softmax(p: Program) -> None:
@@ -191,7 +193,8 @@ def _concat(p: Program) -> None:
     axis = int(p.rng.integers(x.ndim))
     other = list(x.shape)
     other[axis] = int(p.rng.integers(1, 6))
-    mates = [j for j, v in enumerate(p.values) if v.shape[:axis] + v.shape[axis + 1:] == x.shape[:axis] + x.shape[axis + 1:] and v.ndim == x.ndim]
+    rest = x.shape[:axis] + x.shape[axis + 1:]
+    mates = [j for j, v in enumerate(p.values) if v.ndim == x.ndim and v.shape[:axis] + v.shape[axis + 1:] == rest]
     j = int(p.rng.choice(mates)) if p.rng.random() < 0.5 else p.input(other)
     value = np.concatenate([x, p.values[j]], axis)
     if value.size <= LIMIT:
@@ -222,7 +225,8 @@ def _matmul(p: Program) -> None:
     x = p.values[i]
     ta, tb, n = bool(p.rng.random() < 0.3), bool(p.rng.random() < 0.4), int(p.rng.integers(1, 38))
     a = x.swapaxes(-1, -2) if ta else x
-    mates = [j for j, v in enumerate(p.values) if v.ndim >= 2 and v.shape[-1 if tb else -2] == a.shape[-1] and _broadcasts(v.shape[:-2], a.shape[:-2])]
+    mates = [j for j, v in enumerate(p.values)
+             if v.ndim >= 2 and v.shape[-1 if tb else -2] == a.shape[-1] and _broadcasts(v.shape[:-2], a.shape[:-2])]
     if mates and p.rng.random() < 0.4:
         j = int(p.rng.choice(mates))
     else:
@@ -274,12 +278,13 @@ def _conv_reference(x: np.ndarray, w: np.ndarray, strides: list[int], dilations:
     per, outs = w.shape[1], w.shape[0] // groups
     y = np.zeros((x.shape[0], w.shape[0], *sizes))
     for tap in np.ndindex(*w.shape[2:]):
-        window = x[(slice(None), slice(None), *[slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, sizes, strides)])]
+        reach = [slice(t * d, t * d + (n - 1) * s + 1, s) for t, d, n, s in zip(tap, dilations, sizes, strides)]
+        window = x[(slice(None), slice(None), *reach)]
         for g in range(groups):
             part = w[(slice(g * outs, (g + 1) * outs), slice(None), *tap)]
             y[:, g * outs:(g + 1) * outs] += np.einsum("nc...,mc->nm...", window[:, g * per:(g + 1) * per], part)
     return y
 
 
-_OPS = [_unary, _unary, _binary, _binary, _binary, _reduce, _reduce, _softmax, _layer_norm, _transpose, _transpose, _slice, _reshape, _concat, _pad,
-        _gather, _matmul, _matmul, _einsum, _conv]
+_OPS = [_unary, _unary, _binary, _binary, _binary, _reduce, _reduce, _softmax, _layer_norm, _transpose, _transpose, _slice, _reshape, _concat,
+        _pad, _gather, _matmul, _matmul, _einsum, _conv]

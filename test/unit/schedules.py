@@ -76,6 +76,7 @@ def _inlined(nodes: list[Node], outs: set[ir.Value], rng: np.random.Generator) -
     read = {r.value for n in nodes for r in n.reads}
     for node in nodes:
         value = node.results[0]
-        if not node.over and len(node.results) == 1 and value in read and value not in captured and value not in outs and rng.random() < 0.4:
+        plain = not node.over and len(node.results) == 1 and value in read and value not in captured and value not in outs
+        if plain and rng.random() < 0.4:
             choice[node] = not choice[node]
     return choice

@@ -25,7 +25,7 @@ def casts(x: np.ndarray, targets: list[DType], **options: object) -> list[np.nda
 
 
 def hard_values(dtype: DType) -> np.ndarray:
-    """f32 values around everything a narrow float distinguishes: its values, the ties between them, their f32 neighbours; limits; random bits."""
+    """f32 values around all that a narrow float distinguishes: its values, ties, their f32 neighbours; limits; random bits."""
     codes = every(dtype).astype(np.float32)
     finite = np.unique(codes[np.isfinite(codes)])
     with np.errstate(over="ignore"):
@@ -84,8 +84,8 @@ def test_float8_saturates() -> None:
 def test_narrow_values_survive_a_round_trip() -> None:
     for dtype in [t for t in ALL if t.bits <= 16 and t.kind != "b" and t not in (F16, BF16)]:
         x = every(dtype)
-        back = run_graph(lambda v: graph.cast(graph.cast(v, F64), dtype, saturate=False, round_mode="down"), x)[0]
-        same(back, np.where(back == x, x, back) if not dtype.is_float else x)
+        (back,) = run_graph(lambda v, t=dtype: graph.cast(graph.cast(v, F64), t, saturate=False, round_mode="down"), x)
+        same(back, x)
 
 
 def test_f64_rounds_once() -> None:
@@ -94,7 +94,9 @@ def test_f64_rounds_once() -> None:
         mantissa = {"f16": 10, "bf16": 7}.get(dtype.name) or {"f8E4M3FN": 3, "f8E4M3FNUZ": 3, "f4E2M1FN": 1}.get(dtype.name, 2)
         whole = 1 + rng.integers(0, 1 << mantissa, 400) / (1 << mantissa)
         tie = whole + 2.0 ** -(mantissa + 1)
-        x = np.concatenate([tie, tie + 2.0**-40, tie - 2.0**-40, tie + 2.0**-30, -tie - 2.0**-41, [0.0, np.inf, -np.inf, 1e300, -1e300, 1e-300]])
+        x = np.concatenate(
+            [tie, tie + 2.0**-40, tie - 2.0**-40, tie + 2.0**-30, -tie - 2.0**-41, [0.0, np.inf, -np.inf, 1e300, -1e300, 1e-300]]
+        )
         exact = np.where(np.isin(np.arange(x.size) // 400, [1, 3]), whole[np.arange(x.size) % 400] + 2.0**-mantissa, 0)
         (y,) = casts(x, [dtype], saturate=False)
         got = y.astype(np.float64)
@@ -110,7 +112,9 @@ def test_f64_rounds_once() -> None:
 
 
 def test_e8m0_round_modes() -> None:
-    x = np.array([1, 1.25, 1.5, 1.75, 3, 2.0**-127, 1.1 * 2.0**-127, 1.5 * 2.0**-127, 1.75 * 2.0**-127, 2.0**-126, 2.0**127, -6], np.float32)
+    x = np.array(
+        [1, 1.25, 1.5, 1.75, 3, 2.0**-127, 1.1 * 2.0**-127, 1.5 * 2.0**-127, 1.75 * 2.0**-127, 2.0**-126, 2.0**127, -6], np.float32
+    )
     modes = {
         "up": [1, 2, 2, 2, 4, 2.0**-127, 2.0**-126, 2.0**-126, 2.0**-126, 2.0**-126, 2.0**127, 8],
         "down": [1, 1, 1, 1, 2, 2.0**-127, 2.0**-127, 2.0**-127, 2.0**-127, 2.0**-126, 2.0**127, 4],
@@ -148,7 +152,7 @@ def test_bool() -> None:
 def test_bitcast_keeps_every_bit() -> None:
     for a, b in (("f16", "i16"), ("bf16", "ui16"), ("f8E4M3FN", "i8"), ("f8E5M2FNUZ", "ui8"), ("i8", "ui8")):
         x = every(BY_NAME[a])
-        there, back = run_graph(lambda v: [graph.bitcast(v, BY_NAME[b]), graph.bitcast(graph.bitcast(v, BY_NAME[b]), BY_NAME[a])], x)
+        there, back = run_graph(lambda v, a=BY_NAME[a], b=BY_NAME[b]: [(w := graph.bitcast(v, b)), graph.bitcast(w, a)], x)
         assert np.array_equal(there, x.view(BY_NAME[b].numpy))
         assert back.tobytes() == x.tobytes()
     x = np.random.default_rng(1).integers(0, 1 << 62, 50)

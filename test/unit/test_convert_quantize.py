@@ -104,8 +104,15 @@ def test_integer_products() -> None:
     (y,) = run_model(node_model("MatMulInteger", {"a": a, "b": b, "za": za, "zb": zb}), {"a": a, "b": b, "za": za, "zb": zb})
     np.testing.assert_array_equal(y, (a.astype(int) - za[:, None].astype(int)) @ (b.astype(int) - zb.astype(int)))
     x, w = ints(np.uint8, 2, 4, 9, 8), ints(np.uint8, 6, 2, 3, 2)
-    against_onnxruntime("ConvInteger", {"x": x, "w": w, "zx": np.array(131, np.uint8), "zw": np.array(140, np.uint8)}, rtol=0, atol=0, group=2,
-                        pads=[1, 0, 2, 1], strides=[2, 1])
+    against_onnxruntime(
+        "ConvInteger",
+        {"x": x, "w": w, "zx": np.array(131, np.uint8), "zw": np.array(140, np.uint8)},
+        rtol=0,
+        atol=0,
+        group=2,
+        pads=[1, 0, 2, 1],
+        strides=[2, 1],
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
@@ -115,8 +122,17 @@ def test_qlinear_products(dtype: object) -> None:
     inputs = {"a": a, "as": one, "az": ints(dtype), "b": b, "bs": one, "bz": ints(dtype), "ys": np.array(0.3, np.float32), "yz": zero}
     codes("QLinearMatMul", inputs)
     x, w = ints(dtype, 2, 4, 7, 8), ints(np.int8, 6, 4, 3, 3)
-    inputs = {"x": x, "xs": one, "xz": ints(dtype), "w": w, "ws": scales(6), "wz": np.zeros(6, np.int8), "ys": np.array(1.1, np.float32), "yz": zero,
-              "b": RNG.integers(-9999, 9999, 6).astype(np.int32)}
+    inputs = {
+        "x": x,
+        "xs": one,
+        "xz": ints(dtype),
+        "w": w,
+        "ws": scales(6),
+        "wz": np.zeros(6, np.int8),
+        "ys": np.array(1.1, np.float32),
+        "yz": zero,
+        "b": RNG.integers(-9999, 9999, 6).astype(np.int32),
+    }
     codes("QLinearConv", inputs, pads=[1, 1, 1, 1], weights=("w", "wz", "ws"))
 
 
@@ -142,7 +158,9 @@ def test_matmul_nbits(bits: int, zeros: str, k: int, dtype: object) -> None:
     model = node_model("MatMulNBits", inputs, weights=("b", "s", "z", "bias"), K=k, N=n, bits=bits, block_size=block, **MS)
     (y,) = run_model(model, {"a": a})
     w = ((q - off) * s.astype(np.float64)[..., None]).reshape(n, -1)[:, :k]
-    np.testing.assert_allclose(y, a.astype(np.float64) @ w.T + bias, rtol=1e-4 if dtype == np.float32 else 1e-2, atol=1e-4 if dtype == np.float32 else 5e-2)
+    np.testing.assert_allclose(
+        y, a.astype(np.float64) @ w.T + bias, rtol=1e-4 if dtype == np.float32 else 1e-2, atol=1e-4 if dtype == np.float32 else 5e-2
+    )
 
 
 def test_matmul_nbits_against_onnxruntime() -> None:
@@ -154,11 +172,21 @@ def test_matmul_nbits_against_onnxruntime() -> None:
 def test_matmul_nbits_refuses() -> None:
     a, b, s = floats(3, 128), np.zeros((5, 4, 16), np.uint8), scales(5, 4)
     for wrong in ({"K": 129}, {"N": 6}, {"block_size": 64}, {"block_size": 24}, {"bits": 2}):
-        model = node_model("MatMulNBits", {"a": a, "b": b, "s": s}, weights=("b", "s"), **{"K": 128, "N": 5, "bits": 4, "block_size": 32, **wrong}, **MS)
+        model = node_model(
+            "MatMulNBits", {"a": a, "b": b, "s": s}, weights=("b", "s"), **{"K": 128, "N": 5, "bits": 4, "block_size": 32, **wrong}, **MS
+        )
         with pytest.raises(ModelError, match="MatMulNBits"):
             run_model(model, {"a": a})
-    model = node_model("MatMulNBits", {"a": a, "b": b, "s": s, "z": None, "g": np.zeros(128, np.int32)}, weights=("b", "s", "g"), K=128, N=5, bits=4,
-                       block_size=32, **MS)
+    model = node_model(
+        "MatMulNBits",
+        {"a": a, "b": b, "s": s, "z": None, "g": np.zeros(128, np.int32)},
+        weights=("b", "s", "g"),
+        K=128,
+        N=5,
+        bits=4,
+        block_size=32,
+        **MS,
+    )
     with pytest.raises(UnsupportedError, match="g_idx"):
         run_model(model, {"a": a})
 
@@ -201,11 +229,16 @@ def test_qlinear_softmax() -> None:
 
 def test_microsoft_products() -> None:
     a, b = floats(3, 4, 9), ints(np.int8, 9, 6)
-    against_onnxruntime("DynamicQuantizeMatMul", named(a, b, scales(6), ints(np.int8, 6), floats(6)), weights=("i1", "i2", "i3", "i4"), **MS)
-    against_onnxruntime("DynamicQuantizeMatMul", named(a, ints(np.uint8, 9, 6), scales(), np.array(130, np.uint8)), weights=("i1", "i2", "i3"), **MS)
+    against_onnxruntime(
+        "DynamicQuantizeMatMul", named(a, b, scales(6), ints(np.int8, 6), floats(6)), weights=("i1", "i2", "i3", "i4"), **MS
+    )
+    against_onnxruntime(
+        "DynamicQuantizeMatMul", named(a, ints(np.uint8, 9, 6), scales(), np.array(130, np.uint8)), weights=("i1", "i2", "i3"), **MS
+    )
     q = ints(np.uint8, 5, 9)
-    against_onnxruntime("MatMulIntegerToFloat", named(q, b, scales(), scales(6), np.array(140, np.uint8), None, floats(6)),
-                        weights=("i1", "i3", "i6"), **MS)
+    against_onnxruntime(
+        "MatMulIntegerToFloat", named(q, b, scales(), scales(6), np.array(140, np.uint8), None, floats(6)), weights=("i1", "i3", "i6"), **MS
+    )
     c = RNG.integers(-500, 500, 6).astype(np.int32)
     out = (np.array(0.2, np.float32), np.array(99, np.uint8))
     ws = named(q, scales(), np.array(131, np.uint8), b.T.copy(), scales(6), np.zeros(6, np.int8), c, *out)
@@ -215,7 +248,12 @@ def test_microsoft_products() -> None:
 
 def test_refuses_shapes_that_do_not_fit() -> None:
     x = ints(np.int8, 4, 6)
-    for inputs, attributes in (((scales(5),), {}), ((scales(6),), {"axis": 2}), ((scales(4, 2),), {"block_size": 2}), ((scales(4, 3), ints(np.int8, 4)), {"block_size": 2})):
+    for inputs, attributes in (
+        ((scales(5),), {}),
+        ((scales(6),), {"axis": 2}),
+        ((scales(4, 2),), {"block_size": 2}),
+        ((scales(4, 3), ints(np.int8, 4)), {"block_size": 2}),
+    ):
         feeds = named(x, *inputs)
         with pytest.raises(MlcError, match="DequantizeLinear"):
             run_model(node_model("DequantizeLinear", feeds, **attributes), feeds)

@@ -258,9 +258,9 @@ def show(model: bytes | ModelProto) -> None:
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(2 * CASE_SECONDS, exit=True)
     numbers = [int(text) for text in sys.argv[1:]]
     if len(numbers) == 1:
+        faulthandler.dump_traceback_later(2 * CASE_SECONDS, exit=True)
         show(mutant(numbers[0]))
         print("imported" if run_case(numbers[0]) else "refused")
     else:

@@ -82,7 +82,8 @@ def test_rows_of_any_length(n: int, target: str) -> None:
 def test_integer_reductions(dtype: type, kind: str) -> None:
     low, high = (-9, -2) if np.dtype(dtype).kind == "i" else (100, 127)  # far from the identities of max and min
     x = RNG.integers(low, high, (7, 133)).astype(dtype)
-    _check(lambda v: graph.reduce(v, kind=kind, axes=[1]), lambda v: getattr(np, kind)(v, 1, **({"dtype": dtype} if kind == "sum" else {})), x)
+    options = {"dtype": dtype} if kind == "sum" else {}
+    _check(lambda v: graph.reduce(v, kind=kind, axes=[1]), lambda v: getattr(np, kind)(v, 1, **options), x)
 
 
 def test_not_a_number_wins_in_every_lane() -> None:
@@ -95,8 +96,8 @@ def test_half_precision_products_accumulate_in_f32(dtype: DType) -> None:
     def narrow(x: np.ndarray) -> np.ndarray:
         return x.astype(dtype.numpy).astype(np.float32)
 
-    _check(lambda x, y: graph.cast(graph.matmul(graph.cast(x, dtype), graph.cast(y, dtype)), F32), lambda x, y: narrow(narrow(x) @ narrow(y)),
-           _normal(37, 29), _normal(29, 21), atol=5e-2)
+    _check(lambda x, y: graph.cast(graph.matmul(graph.cast(x, dtype), graph.cast(y, dtype)), F32),
+           lambda x, y: narrow(narrow(x) @ narrow(y)), _normal(37, 29), _normal(29, 21), atol=5e-2)
 
 
 def test_integer_and_double_products() -> None:

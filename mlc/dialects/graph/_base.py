@@ -9,6 +9,8 @@ from mlc.dialects._ext import OpBase, VerifyError, dialect
 from mlc.dtypes import BY_NAME, DType
 from mlc.ir.mlir import ir
 
+MAX_BYTES = 1 << 46  # of a value: beyond any machine, and it keeps every later product inside int64
+
 Graph = dialect("graph", "ONNX meaning in our spelling: static shapes, true element types, value semantics.")
 
 
@@ -86,6 +88,9 @@ def _spell(types: list[TensorType]) -> str:
 def create(cls: type[GraphOp], operands: Sequence[ir.Value], **attrs: Any) -> list[ir.Value]:
     """Builds `cls` at the insertion point with inferred result types; returns its results."""
     types = cls.infer([TensorType.of(v) for v in operands], **attrs)
+    for t in types:
+        if any(d < 0 for d in t.shape) or t.size * t.dtype.bytes > MAX_BYTES:
+            raise VerifyError(f"{cls.__name__} of shape {list(t.shape)}: negative, or larger than any memory")
     return list(cls.build(operands, [t.mlir() for t in types], attrs).operation.results)
 
 

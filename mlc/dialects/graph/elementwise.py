@@ -40,7 +40,7 @@ class ElementwiseOp(GraphOp, name="elementwise"):
 
     inputs: Operands
     fn: str
-    params: list = []
+    params: list = []  # noqa: RUF012
     y: Result
 
     @staticmethod
@@ -70,7 +70,7 @@ class ElementwiseOp(GraphOp, name="elementwise"):
 
 
 class CastOp(GraphOp, name="cast"):
-    """Element type conversion: floats round to nearest even (once, whatever the types), float to integer truncates, integers wrap, bool is x != 0.
+    """Element type conversion: floats round to nearest even, once; float to integer truncates; integers wrap; bool is x != 0.
 
     saturate: too large a value, infinity included, becomes the largest of a float8 type; else infinity, or NaN where the type has none.
     round_mode: `up`, `down` or `nearest`, for f8E8M0FNU only, which takes magnitudes.
@@ -96,7 +96,8 @@ class CastOp(GraphOp, name="cast"):
         x = xs[0].dtype
         if x == out.dtype or (x.is_integer and out.dtype.is_integer and x.bits == out.dtype.bits >= 8):
             return [Tensor(xs[0].value, out.dtype)]
-        return [b.compute(out.shape, out.dtype, [broadcast_read(xs[0], out.rank)], lambda x: codecs.convert(x, out.dtype, saturate, round_mode))]
+        read = broadcast_read(xs[0], out.rank)
+        return [b.compute(out.shape, out.dtype, [read], lambda x: codecs.convert(x, out.dtype, saturate, round_mode))]
 
 
 class BitcastOp(GraphOp, name="bitcast"):
@@ -175,5 +176,5 @@ def element_type(type_: ir.Type) -> DType:
     return BY_NAME[str(type_)]
 
 
-__all__ = ["FUNCTIONS", "BitcastOp", "CastOp", "ElementwiseOp", "Function", "bitcast", "broadcast", "broadcast_read", "cast", "element_type",
-           "elementwise", "type_attribute"]
+__all__ = ["FUNCTIONS", "BitcastOp", "CastOp", "ElementwiseOp", "Function", "bitcast", "broadcast", "broadcast_read", "cast",
+           "element_type", "elementwise", "type_attribute"]

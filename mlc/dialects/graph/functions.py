@@ -10,7 +10,7 @@ from mlc.ir.scalar import Scalar, constant, select
 
 @dataclass(frozen=True)
 class Function:
-    """One elementwise function: how many operands, what it emits (on compute scalars, then its parameters as floats), and the kinds it takes.
+    """One elementwise function: how many operands, what it emits (on compute scalars, then its parameters), the kinds it takes.
 
     result: the element type it gives (None: the operands'). params: the names of its parameters, in order.
     """

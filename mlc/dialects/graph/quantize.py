@@ -1,4 +1,4 @@
-"""graph.quantize, graph.dequantize, graph.unpack: affine codes of floats, one scale per tensor, per index of an axis, or per block along an axis."""
+"""graph.quantize, graph.dequantize, graph.unpack: affine codes of floats; a scale per tensor, per index of an axis, or per block."""
 
 from collections.abc import Callable, Sequence
 
@@ -59,8 +59,8 @@ class DequantizeOp(GraphOp, name="dequantize"):
 class QuantizeOp(GraphOp, name="quantize"):
     """y = saturate(round(x / scale) + zero_point), round to nearest even; NaN becomes the least integer.
 
-    The division is rounded to `precision` (x and scale are, too), a float type. Result: the zero point's type, an integer of at most 16 bits,
-    float8 or float4; for floats the zero point is added before the one rounding. saturate: as in graph.cast, for float8.
+    The division is rounded to `precision` (x and scale are, too), a float type. Result: the zero point's type, an integer of at most
+    16 bits, float8 or float4; for floats the zero point is added before the one rounding. saturate: as in graph.cast, for float8.
     scale, zero_point, axis, block: as in graph.dequantize.
 
     Example: %y = "graph.quantize"(%x, %s, %z) {precision = f32} : (tensor<4x8xf32>, tensor<f32>, tensor<ui8>) -> tensor<4x8xui8>
@@ -79,7 +79,8 @@ class QuantizeOp(GraphOp, name="quantize"):
     def infer(types: list[TensorType], precision: ir.Type, axis: int = 0, block: int = 0, saturate: bool = True) -> list[TensorType]:
         x, scale, zero = types
         if not (x.dtype.is_float or x.dtype.name == "i32") or not scale.dtype.is_float or not _is_code(zero.dtype):
-            raise VerifyError(f"takes floats or i32, a float scale and a zero point of up to 16 bits, got {x.dtype}, {scale.dtype} and {zero.dtype}")
+            raise VerifyError(f"takes floats or i32, a float scale and a zero point of up to 16 bits, got {x.dtype}, {scale.dtype} "
+                              f"and {zero.dtype}")
         if element_type(precision) not in (BY_NAME["f16"], BY_NAME["bf16"], F32, F64):
             raise VerifyError(f"divides in f16, bf16, f32 or f64, not in {precision}")
         _check_scale(x, scale, zero, axis, block)
@@ -160,7 +161,8 @@ def _blockwise(b: Builder, out: TensorType, xs: Sequence[Tensor], axis: int, blo
     """`body` on every element and the scale and zero point that apply to it."""
     x, *params = xs
     if not block:
-        return b.compute(out.shape, out.dtype, [(x, lambda *i: i), *[(p, lambda *i, p=p: [i[axis]] if p.rank else []) for p in params]], body)
+        reads = [(x, lambda *i: i), *[(p, lambda *i, p=p: [i[axis]] if p.rank else []) for p in params]]
+        return b.compute(out.shape, out.dtype, reads, body)
     extent = out.shape[axis]
     if extent % block == 0:  # the dimension as blocks of elements: every read is affine
         split = (*out.shape[:axis], extent // block, block, *out.shape[axis + 1:])

@@ -13,7 +13,8 @@ from mlc.ir.scalar import Scalar, constant
 
 DISTRIBUTIONS = ("uniform", "normal")
 ROUNDS = 10
-MULTIPLIERS, KEY_STEPS = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)  # of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3"
+# Of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3".
+MULTIPLIERS, KEY_STEPS = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
 
 
 class RandomOp(GraphOp, name="random"):
@@ -47,7 +48,8 @@ class RandomOp(GraphOp, name="random"):
             position = constant(0, I64)
             for d, extent in enumerate(out.shape):
                 position = position * extent + b.index(d)
-            words = philox([position.to(U32), position.shr(32).to(U32), *[constant(0, U32)] * 2], (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF))
+            counter = [position.to(U32), position.shr(32).to(U32), constant(0, U32), constant(0, U32)]
+            words = philox(counter, (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF))
             if out.dtype == F64:
                 first, second = _unit64(words[0], words[1]), _unit64(words[2], words[3])
             else:
@@ -83,7 +85,8 @@ def _unit64(high: Scalar, low: Scalar) -> Scalar:
 def random(shape: Sequence[int], distribution: str, seed: int, dtype: DType = F32) -> ir.Value:
     """`random((2, 3), "normal", seed=7)`; the seed is taken modulo 2^64."""
     seed &= (1 << 64) - 1
-    return create(RandomOp, [], shape=[int(d) for d in shape], distribution=distribution, seed=seed - (seed >> 63 << 64), to=type_attribute(dtype))[0]
+    signed = seed - (seed >> 63 << 64)
+    return create(RandomOp, [], shape=[int(d) for d in shape], distribution=distribution, seed=signed, to=type_attribute(dtype))[0]
 
 
 __all__ = ["RandomOp", "philox", "random"]

@@ -78,7 +78,19 @@ def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, 
         cost += prod(shape) if shape is not None else cost * max((t.rank for t in given.values()), default=0)
     if cost > (MAX_SLOW_ELEMENTS if node.op_type in SLOW else MAX_ELEMENTS):
         return None
+    if node.op_type == "GatherElements" and not _indices_fit(node, inputs):
+        return None
     return _run(schema, local, given, opsets, inferred)
+
+
+def _indices_fit(node: NodeProto, inputs: Sequence[Tensor | None]) -> bool:
+    """Whether a GatherElements stays inside its data. The reference wraps other indices around, one length at a time: 2**63 takes for ever."""
+    data, indices = inputs[0], inputs[1]
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    if data is None or indices is None or not -data.rank <= axis < data.rank:
+        return False
+    length = data.shape[axis]
+    return bool(((indices.value >= -length) & (indices.value < length)).all())
 
 
 def schema_of(node: NodeProto, opsets: Mapping[str, int]) -> onnx.defs.OpSchema | None:

@@ -72,8 +72,6 @@ class KernelEmitter:
     # -- one node ---------------------------------------------------------------------------------------------------
     def _node(self, node: Node) -> None:
         at = self.regions[node]
-        if not volume(at.extents):
-            return
         targets: list[tuple[ir.Value, bool]] = []
         for value in node.results:
             if value in self.outputs:
@@ -83,6 +81,8 @@ class KernelEmitter:
                 local = task.AllocOp.build([], [type_], {"level": "shared"}).operation.results[0]
                 self.memory[value] = local
                 targets.append((local, False))
+        if not volume(at.extents):
+            return
         if node.contraction and volume(node.over) and self._mma(node, at, targets[0]):
             return
         n = len(at.extents)

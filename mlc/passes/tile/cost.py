@@ -154,7 +154,7 @@ def _covers(at: Region, shape: Sequence[int], tile: Sequence[int], root: Sequenc
         variable = offset.only()
         if extent >= full and offset.is_constant:
             continue
-        if variable is None or variable in moving or root[variable] != full or extent < tile[variable]:
+        if variable is None or variable in moving or root[variable] != full or extent < min(tile[variable], full):
             return False
         moving.add(variable)
     return True

@@ -12,15 +12,15 @@ from mlc.frontend.onnx.registry import converter
 from mlc.ir.mlir import ir
 
 UNARY = {
-    "Abs": "abs", "Acos": "acos", "Acosh": "acosh", "Asin": "asin", "Asinh": "asinh", "Atan": "atan", "Atanh": "atanh", "BitwiseNot": "not",
-    "Ceil": "ceil", "Cos": "cos", "Cosh": "cosh", "Erf": "erf", "Exp": "exp", "Floor": "floor", "HardSwish": "hard_swish", "IsNaN": "is_nan",
-    "Log": "log", "Mish": "mish", "Neg": "neg", "Not": "not", "Reciprocal": "reciprocal", "Relu": "relu", "Round": "round", "Sigmoid": "sigmoid",
-    "Sign": "sign", "Sin": "sin", "Sinh": "sinh", "Softplus": "softplus", "Softsign": "softsign", "Sqrt": "sqrt", "Tan": "tan", "Tanh": "tanh",
+    **{name: name.lower() for name in (
+        "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor Log Mish Neg Not Reciprocal Relu Round Sigmoid Sign Sin Sinh "
+        "Softplus Softsign Sqrt Tan Tanh").split()},
+    "BitwiseNot": "not", "HardSwish": "hard_swish", "IsNaN": "is_nan",
 }
 PARAMETRIC = {  # fn, then the attributes that are its parameters
-    "Celu": ("celu", "alpha"), "Elu": ("elu", "alpha"), "HardSigmoid": ("hard_sigmoid", "alpha", "beta"), "LeakyRelu": ("leaky_relu", "alpha"),
-    "Selu": ("selu", "alpha", "gamma"), "Shrink": ("shrink", "bias", "lambd"), "Swish": ("swish", "alpha"),
-    "ThresholdedRelu": ("thresholded_relu", "alpha"),
+    "Celu": ("celu", "alpha"), "Elu": ("elu", "alpha"), "HardSigmoid": ("hard_sigmoid", "alpha", "beta"),
+    "LeakyRelu": ("leaky_relu", "alpha"), "Selu": ("selu", "alpha", "gamma"), "Shrink": ("shrink", "bias", "lambd"),
+    "Swish": ("swish", "alpha"), "ThresholdedRelu": ("thresholded_relu", "alpha"),
 }
 BINARY = {  # fn, whether the operands change places
     "Add": ("add", False), "Sub": ("sub", False), "Mul": ("mul", False), "Div": ("div", False), "And": ("and", False), "Or": ("or", False),
@@ -55,7 +55,7 @@ def _binary(fn: str, swapped: bool) -> Callable[[NodeContext], Sequence[Any]]:
 
 
 def operands(ctx: NodeContext) -> tuple[ir.Value, ir.Value]:
-    """The two operands of a broadcasting op. Before opset 7 only the second was broadcast, when `broadcast` said so, from dimension `axis` on."""
+    """The two operands of a broadcasting op. Before opset 7 only the second was broadcast, if `broadcast` was set, from `axis` on."""
     ctx.ignore("consumed_inputs")
     if ctx.opset >= 7:
         return ctx.ir(0), ctx.ir(1)
@@ -191,9 +191,8 @@ def _clip(x: ir.Value, lower: ir.Value | None, upper: ir.Value | None) -> ir.Val
 def pow_(ctx: NodeContext) -> Sequence[Any]:
     x, y = operands(ctx)
     exponent = ctx.tensor(1)
-    known = float(exponent.value.reshape(-1)[0]) if exponent.is_known and exponent.size == 1 and exponent.rank <= ctx.tensor(0).rank else None
-    if known is not None:
-        simple = _fixed_power(x, ctx.dtype(0), known)
+    if exponent.is_known and exponent.size == 1 and exponent.rank <= ctx.tensor(0).rank:
+        simple = _fixed_power(x, ctx.dtype(0), float(exponent.value.reshape(-1)[0]))
         if simple is not None:
             return [simple]
     base, dtype = ctx.dtype(0), ctx.dtype(1)

@@ -26,7 +26,7 @@ def _number(ctx: NodeContext, i: int) -> Any:
 
 @converter("Range", since=11)
 def range_(ctx: NodeContext) -> Sequence[Any]:
-    """start + i * delta; narrow floats are computed in f32 whatever `stash_type` says of f32 or f64, and rounded once."""
+    """`start + i * delta`; narrow floats are computed in f32 whatever `stash_type` says of f32 or f64, and rounded once."""
     start, limit, delta = (_number(ctx, i) for i in range(3))
     dtype = ctx.dtype(0)
     if (stash := ctx.attr("stash_type", 1)) not in (1, 11):

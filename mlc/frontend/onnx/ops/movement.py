@@ -239,7 +239,7 @@ def _split(ctx: NodeContext, sizes: Sequence[int] | None, count: int | None) -> 
     extent = x.shape[axis]
     if sizes is None:
         count = ctx.out_count if count is None else count
-        if count < 1 or (ctx.opset < 18 and extent % count):
+        if not 1 <= count <= max(extent, ctx.out_count) or (ctx.opset < 18 and extent % count):
             raise ShapeError(f"cannot split dimension {axis} of {list(x.shape)} in {count} equal parts", node=ctx.label)
         chunk = ceil(extent / count)
         sizes = [max(min(chunk, extent - k * chunk), 0) for k in range(count)]

@@ -94,7 +94,8 @@ def columns(v: ir.Value) -> ir.Value:
 @converter("MatMulInteger", since=10)
 def matmul_integer(ctx: NodeContext) -> Sequence[Any]:
     zero_a, zero_b = ctx.maybe_ir(2), ctx.maybe_ir(3)
-    return [matmul_of(centred(ctx.ir(0), None if zero_a is None else rows(zero_a)), centred(ctx.ir(1), None if zero_b is None else columns(zero_b)))]
+    a = centred(ctx.ir(0), None if zero_a is None else rows(zero_a))
+    return [matmul_of(a, centred(ctx.ir(1), None if zero_b is None else columns(zero_b)))]
 
 
 @converter("ConvInteger", since=10)
@@ -109,8 +110,8 @@ def _per_map(ctx: NodeContext, i: int) -> ir.Value:
         return one_element(ctx, i)
     weights = ctx.shape(3 if ctx.op == "QLinearConv" else 1)
     if ctx.shape(i) != weights[:1]:
-        raise ModelError(f"input {ctx.input_name(i)} has shape {list(ctx.shape(i))}, expected one value for each of {weights[0]} output maps",
-                         node=ctx.label)
+        raise ModelError(f"input {ctx.input_name(i)} has shape {list(ctx.shape(i))}, expected one value or one for each of "
+                         f"{weights[0]} output maps", node=ctx.label)
     return channelwise(ctx.ir(i), len(weights), axis=0)
 
 

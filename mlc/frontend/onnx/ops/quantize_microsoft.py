@@ -44,7 +44,8 @@ def _check_nbits(ctx: NodeContext, k: Any, n: Any, bits: int, block: Any) -> Non
     if bits not in (2, 4, 8):
         raise ctx.unsupported(f"bits is {bits}; 2, 4 and 8 are supported")
     if min(k, n) < 1 or block < 16 or block & (block - 1):
-        raise ModelError(f"K is {k}, N is {n}, block_size is {block}; expected positive sizes and a power of two of 16 or more", node=ctx.label)
+        raise ModelError(f"K is {k}, N is {n}, block_size is {block}; expected positive sizes, and blocks of a power of two from 16",
+                         node=ctx.label)
     blocks, size = -(-k // block), block * bits // 8
     if ctx.shape(0)[-1:] != (k,):
         raise ModelError(f"the last dimension of {list(ctx.shape(0))} must be K = {k}", node=ctx.label)
@@ -55,7 +56,8 @@ def _check_nbits(ctx: NodeContext, k: Any, n: Any, bits: int, block: Any) -> Non
     if ctx.has(3):
         expected = n * (-(-blocks * bits // 8) if ctx.dtype(3) == U8 else blocks)
         if ctx.tensor(3).size != expected or not (ctx.dtype(3) == U8 or ctx.dtype(3).is_float):
-            raise ModelError(f"zero points are {ctx.dtype(3)} {list(ctx.shape(3))}, expected {expected} elements of ui8 or a float type", node=ctx.label)
+            raise ModelError(f"zero points are {ctx.dtype(3)} {list(ctx.shape(3))}, expected {expected} elements of ui8 or a float",
+                             node=ctx.label)
     if ctx.has(5) and ctx.shape(5) != (n,):
         raise ModelError(f"bias has shape {list(ctx.shape(5))}, expected {[n]}", node=ctx.label)
 
@@ -92,8 +94,8 @@ def dynamic_quantize_matmul(ctx: NodeContext) -> Sequence[Any]:
 def matmul_integer_to_float(ctx: NodeContext) -> Sequence[Any]:
     """Inputs A, B, a_scale, b_scale, a_zero_point?, b_zero_point?, bias?."""
     zero_a = ctx.maybe_ir(4)
-    return [_to_float(ctx.dtype(2), ctx.ir(0), ctx.ir(1), rows(ctx.ir(2)), columns(ctx.ir(3)), None if zero_a is None else rows(zero_a), ctx.maybe_ir(5),
-                      ctx.maybe_ir(6))]
+    zero_a = None if zero_a is None else rows(zero_a)
+    return [_to_float(ctx.dtype(2), ctx.ir(0), ctx.ir(1), rows(ctx.ir(2)), columns(ctx.ir(3)), zero_a, ctx.maybe_ir(5), ctx.maybe_ir(6))]
 
 
 def _to_float(to: DType, a: ir.Value, b: ir.Value, scale_a: ir.Value, scale_b: ir.Value, zero_a: ir.Value | None, zero_b: ir.Value | None,

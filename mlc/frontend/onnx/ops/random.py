@@ -1,4 +1,4 @@
-"""Random ONNX ops. The numbers come from graph.random: the same in every run of a model, others than other runtimes give for the same seed."""
+"""Random ONNX ops: numbers from graph.random, the same in every run of a model, others than other runtimes give for a seed."""
 
 import hashlib
 import struct
@@ -14,6 +14,7 @@ from mlc.frontend.onnx.context import NodeContext
 from mlc.frontend.onnx.ops._emit import add, cast, mul, reshape, scalar, shape_of
 from mlc.frontend.onnx.ops.elementwise import one_element
 from mlc.frontend.onnx.registry import converter
+from mlc.frontend.onnx.values import Tensor
 from mlc.ir.mlir import ir
 
 
@@ -104,8 +105,7 @@ def dropout_7(ctx: NodeContext) -> Sequence[Any]:
 def dropout(ctx: NodeContext) -> Sequence[Any]:
     training = ctx.maybe_tensor(2)
     ratio = ctx.maybe_tensor(1)
-    off = training is None or (training.is_known and not training.value.any()) or (ratio is not None and ratio.is_known and not ratio.value.any())
-    if off:
+    if training is None or _known_zero(training) or _known_zero(ratio):
         ctx.ignore("seed")
         return _kept(ctx)
     y, mask = _dropped(ctx, scalar(0.5, F32) if ratio is None else cast(one_element(ctx, 1), F32))
@@ -113,6 +113,10 @@ def dropout(ctx: NodeContext) -> Sequence[Any]:
         on = one_element(ctx, 2)
         y, mask = graph.elementwise("where", on, y, ctx.ir(0)), graph.elementwise("or", mask, graph.elementwise("not", on))
     return [y, mask]
+
+
+def _known_zero(tensor: Tensor | None) -> bool:
+    return tensor is not None and tensor.is_known and not tensor.value.any()
 
 
 def _kept(ctx: NodeContext, mask: DType | None = None) -> list[Any]:
