@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -144,6 +145,7 @@ def _brief(row: dict[str, Any], kind: str) -> str:
 def main() -> int:
     """Exit code: 1 if mlc has no time for a case, or no case could be run."""
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves through the `finally`s that end the children, who may be stopped
     report = json.loads(args.json.read_text()) if args.replay else measure(args)
     if not report["rows"]:
         return 1

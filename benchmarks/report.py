@@ -64,13 +64,16 @@ def cells(row: Row, peers: Sequence[str]) -> list[str]:
             "-" if "error" not in ours else f"{ours['error']:.0e}"]
 
 
-def compile_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of mlc's compile times, stage by stage."""
-    made = [(row["name"], row["results"]["mlc"]) for row in rows if "cold" in row["results"]["mlc"]]
-    stages = list(dict.fromkeys(stage for _, r in made for stage in r["cold"]["stages"]))
+def compile_table(rows: Sequence[Row], peers: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of mlc's compile times, stage by stage, beside the time that a peer takes until it is ready."""
+    beside = [(peer, key) for peer, key in (("ort", "load"), ("torch.compile", "first")) if peer in peers]
+    made = [(row["name"], row["results"]["mlc"], row["results"]) for row in rows if "cold" in row["results"]["mlc"]]
+    stages = list(dict.fromkeys(stage for _, r, _ in made for stage in r["cold"]["stages"]))
     body = [[name, f"{r['cold']['load']:.2f}", *(f"{r['cold']['stages'].get(s, 0.0):.2f}" for s in stages),
-             f"{r['load']:.2f}" if r.get("hit") else "-", f"{r['cold']['kernels']}", f"{r['cold']['launches']}"] for name, r in made]
-    return ["case", "cold s", *stages, "cached s", "kernels", "launches"], body
+             f"{r['load']:.2f}" if r.get("hit") else "-",
+             *(f"{peer[key]:.2f}" if key in (peer := results.get(kind, {})) else "-" for kind, key in beside),
+             f"{r['cold']['kernels']}", f"{r['cold']['launches']}"] for name, r, results in made]
+    return ["case", "cold s", *stages, "cached s", *(f"{NAMES[kind]} s" for kind, _ in beside), "kernels", "launches"], body
 
 
 def _ms(seconds: float) -> str:
@@ -111,7 +114,7 @@ def show(report: Report) -> None:
     """Prints everything."""
     rows, peers = report["rows"], report["peers"]
     _print_table(header(peers), [cells(row, peers) for row in rows])
-    _print_table(*compile_table(rows))
+    _print_table(*compile_table(rows, peers))
     print(*facts(report), *problems(rows), *means(rows, peers), sep="\n")
 
 
@@ -144,7 +147,7 @@ def markdown(report: Report) -> str:
     for title, some in (("Models", [r for r in rows if not r["kernel"]]), ("Kernels", [r for r in rows if r["kernel"]])):
         if some:
             parts += [f"### {title}", _markdown_table(header(peers), [cells(row, peers) for row in some])]
-    parts += ["### Compile time of mlc", _markdown_table(*compile_table(rows))]
+    parts += ["### Compile time", _markdown_table(*compile_table(rows, peers))]
     if lines := problems(rows):
         parts += ["### Without a time", "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(parts)

@@ -1,6 +1,8 @@
 """The order of stages: model -> graph -> tile -> task -> code -> artifact. The only module that knows it."""
 
 import json
+import math
+import re
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -150,22 +152,22 @@ def _weights(code: cpu.Code, weights: WeightStore) -> list[tuple[str, np.ndarray
 def _constant(value: ir.Attribute) -> np.ndarray:
     """The array of a dense attribute in storage type."""
     type_ = value.type  # type: ignore[attr-defined]
-    dtype = BY_NAME[str(type_.element_type)].numpy
-    if dtype == BF16.numpy:  # the bindings give no buffer of it
-        return _bf16_constant(str(value), tuple(type_.shape))
+    dtype, shape = BY_NAME[str(type_.element_type)].numpy, tuple(type_.shape)
+    if dtype == BF16.numpy:  # the bindings cannot read bf16
+        return _from_text(str(value), shape)
     array = np.array(value)
-    return np.ascontiguousarray(array.view(dtype) if array.dtype.itemsize == dtype.itemsize else array.astype(dtype)).reshape(tuple(type_.shape))
+    return np.ascontiguousarray(array.view(dtype) if array.dtype.itemsize == dtype.itemsize else array.astype(dtype)).reshape(shape)
 
 
-def _bf16_constant(text: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A printed dense attribute of bf16: one number or all of them, some as their bits, or the bytes of all as one string."""
+def _from_text(text: str, shape: tuple[int, ...]) -> np.ndarray:
+    """bf16 elements of a printed dense attribute: numbers, hexadecimal bits of a number, or one string of all bits."""
     body = text[text.index("<") + 1:text.rindex("> :")]
-    if body.startswith('"0x'):
-        return np.frombuffer(bytes.fromhex(body[3:-1]), BF16.numpy).reshape(shape)
-    words = re.findall(r"0x[0-9A-Fa-f]+|[-+]?\d[\d.]*(?:[eE][-+]?\d+)?", body)
-    bits = [int(w, 16) if w.startswith("0x") else int(np.array(w, np.float32).astype(BF16.numpy).view(np.uint16)) for w in words]
-    array = np.array(bits, np.uint16).view(BF16.numpy)
-    return np.full(shape, array[0]) if len(bits) == 1 else array.reshape(shape)
+    if body.startswith('"'):
+        array = np.frombuffer(bytes.fromhex(body[3:-1]), np.uint16).view(BF16.numpy)
+    else:
+        words = re.findall(r"[^\s,\[\]]+", body)
+        array = np.array([np.array(int(w, 16), np.uint16).view(BF16.numpy) if w.startswith("0x") else BF16.numpy.type(w) for w in words], BF16.numpy)
+    return np.ascontiguousarray(np.broadcast_to(array, (math.prod(shape),)) if array.size == 1 else array).reshape(shape)
 
 
 # -- the plan -----------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ _DTYPES = {"half": np.float16, "bfloat": ml_dtypes.bfloat16, "float": np.float32
 
 
 def portable(text: str) -> str:
-    """Rewrites the float literals of newer LLVM (`f0x3F800000`, `+inf`, `+qnan`, the shortest decimals) in the form that every LLVM reads."""
+    """Rewrites the float literals of newer LLVM (`f0x3F800000`, `+inf`, `+qnan`, short decimals) in the form that every LLVM reads."""
     return "\n".join(_portable_line(line) if _TOKEN.search(line) else line for line in text.split("\n"))
 
 

@@ -221,8 +221,7 @@ class Builder:
         """Elementwise conversion (see Scalar.to)."""
         if t.dtype == dtype:
             return t
-        target = compute_dtype(dtype)
-        return self.compute(t.shape, dtype, [(t, lambda *i: i)], lambda x: x.to(target))
+        return self.compute(t.shape, dtype, [(t, lambda *i: i)], lambda x: codecs.convert(x, dtype))
 
 
 def _unique(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -69,12 +69,16 @@ class _Plan:
         """Values that a region hands out are made in their final place when a tile.graph or flow op makes them (first come, first served)."""
         for value, buffer in zip(values, buffers, strict=True):
             owner = value.owner
+            while not isinstance(owner, ir.Block) and owner.name == "tile.view":
+                value = owner.operands[0]
+                buffer = task.ViewOp.build([buffer], [memref_type(value.type)]).operation.results[0]
+                owner = value.owner
             if not isinstance(owner, ir.Block) and owner.name in ("tile.graph", "flow.if", "flow.loop", "flow.while"):
                 self.target.setdefault(value, buffer)
 
     def _deliver(self, values: Sequence[ir.Value], buffers: Sequence[ir.Value]) -> None:
         """Copies the values that were not made in place; simultaneous, so sources in a target's memory go through a temporary."""
-        pairs = [(self.memory[v], b) for v, b in zip(values, buffers, strict=True) if self.memory[v] != b]
+        pairs = [(self.memory[v], b) for v, b in zip(values, buffers, strict=True) if _storage(self.memory[v]) != _storage(b)]
         if not pairs:
             return
         targets = {_storage(b) for _, b in pairs}
@@ -250,6 +254,13 @@ def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation 
 def _storage(buffer: ir.Value) -> ir.Value:
     """The buffer that a view or slice is part of."""
     while not isinstance(buffer.owner, ir.Block) and buffer.owner.name in ("task.view", "task.slice"):
+        buffer = buffer.owner.operands[0]
+    return buffer
+
+
+def _storage(buffer: ir.Value) -> ir.Value:
+    """The buffer that views stand for."""
+    while not isinstance(buffer.owner, ir.Block) and buffer.owner.name == "task.view":
         buffer = buffer.owner.operands[0]
     return buffer
 

@@ -285,6 +285,5 @@ def _conv_reference(x: np.ndarray, w: np.ndarray, strides: list[int], dilations:
             y[:, g * outs:(g + 1) * outs] += np.einsum("nc...,mc->nm...", window[:, g * per:(g + 1) * per], part)
     return y
 
-
-_OPS = [_unary, _unary, _binary, _binary, _binary, _reduce, _reduce, _softmax, _layer_norm, _transpose, _transpose, _slice, _reshape, _concat,
-        _pad, _gather, _matmul, _matmul, _einsum, _conv]
+_OPS = [_unary, _unary, _binary, _binary, _binary, _reduce, _reduce, _softmax, _layer_norm, _transpose, _transpose, _slice, _reshape,
+        _concat, _pad, _gather, _matmul, _matmul, _einsum, _conv]

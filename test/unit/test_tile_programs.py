@@ -16,7 +16,7 @@ def _agree(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-4 * (1 + np.abs(want).max(initial=0)))
 
 
-@pytest.mark.parametrize("seed", range(36))
+@pytest.mark.parametrize("seed", range(30))
 def test_schedules_do_not_change_results(seed: int) -> None:
     program = random_program(seed, length=5 + seed % 5)
     schedules: list[Schedule] = [chosen, merged, at_random(2 * seed), at_random(2 * seed + 1)]

@@ -6,21 +6,19 @@ The output shapes are inferred *before* anything is computed; a model cannot mak
 from collections.abc import Mapping, Sequence
 from functools import cache
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper, numpy_helper
+from onnx import NodeProto, helper
 from onnx.reference import ReferenceEvaluator
-from onnx.shape_inference import infer_node_outputs
 
 from mlc.dtypes import BY_NUMPY
+from mlc.frontend.onnx.inference import MAX_INFERENCE_ELEMENTS, Inferred, infer, isolated
 from mlc.frontend.onnx.nodes import plain_domain, subgraphs
 from mlc.frontend.onnx.values import Tensor
 
 MAX_ELEMENTS = 1 << 20  # of all inputs and outputs together, for ops whose cost is one pass over them
 MAX_SLOW_ELEMENTS = 1 << 12  # for ops that onnx.reference computes in Python loops or in more than linear time
-MAX_INFERENCE_ELEMENTS = 1 << 10  # larger inputs never decide a shape
 DOMAINS = ("", "ai.onnx.ml")
 NEWEST = 1 << 30  # an opset later than all: the schema registry gives the latest version
 
@@ -38,13 +36,6 @@ VIEWS = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"))
 CHANGED_MEANING = {"RoiAlign": 16, "PRelu": 7}
 
 
-class Inferred(NamedTuple):
-    """What onnx infers about one output: its element type (0: unknown) and static shape (None: not inferable)."""
-
-    code: int
-    shape: tuple[int, ...] | None
-
-
 def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, int]) -> list[Tensor | None] | None:
     """The outputs of `node` as known tensors, or None when it is not worth or not possible to compute them here.
 
@@ -56,15 +47,8 @@ def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, 
         return None
     if schema.node_determinism == onnx.defs.OpSchema.NodeDeterminism.NonDeterministic:
         return None
-    names = [f"i{k}" if t is not None else "" for k, t in enumerate(inputs)]
-    local = NodeProto()
-    local.CopyFrom(node)
-    local.domain = domain
-    del local.input[:], local.output[:]
-    local.input.extend(names)
-    local.output.extend(f"o{k}" if name else "" for k, name in enumerate(node.output))
-    given = {name: t for name, t in zip(names, inputs, strict=True) if t is not None}
-    inferred = _infer(schema, local, given, opsets)
+    local, given = isolated(node, inputs)
+    inferred = infer(schema, local, given, opsets)
     if inferred is None:
         return None
     if node.op_type in VIEWS and not domain and given and inferred:
@@ -100,23 +84,6 @@ def schema_of(node: NodeProto, opsets: Mapping[str, int]) -> onnx.defs.OpSchema 
         return onnx.defs.get_schema(node.op_type, opsets[domain], domain)
     except onnx.defs.SchemaError:
         return None
-
-
-def _infer(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int],
-           ) -> dict[str, Inferred] | None:
-    types = {name: helper.make_tensor_type_proto(t.dtype.onnx, t.shape) for name, t in given.items()}
-    data = {name: numpy_helper.from_array(t.value) for name, t in given.items() if t.size <= MAX_INFERENCE_ELEMENTS}
-    try:
-        imports = [helper.make_opsetid(d, v) for d, v in opsets.items()]
-        found = infer_node_outputs(schema, node, types, data, opset_imports=imports)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
-        return None  # the converter has better words for what is wrong with the node
-    inferred: dict[str, Inferred] = {}
-    for name in filter(None, node.output):
-        type_ = found[name].tensor_type if name in found else onnx.TypeProto.Tensor()
-        dims = [d.dim_value if d.HasField("dim_value") else -1 for d in type_.shape.dim]
-        inferred[name] = Inferred(type_.elem_type, tuple(dims) if type_.HasField("shape") and min(dims, default=0) >= 0 else None)
-    return inferred
 
 
 def _run(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int],

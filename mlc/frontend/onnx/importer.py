@@ -17,6 +17,7 @@ from mlc.frontend.onnx.constants import Constants
 from mlc.frontend.onnx.context import AlreadyReportedError, NodeContext
 from mlc.frontend.onnx.fold import fold, schema_of, type_proto
 from mlc.frontend.onnx.functions import call_arguments, function_opsets, onnx_function
+from mlc.frontend.onnx.inference import objection
 from mlc.frontend.onnx.load import LoadedModel, ModelSource, load_model
 from mlc.frontend.onnx.nodes import op_name, ordered
 from mlc.frontend.onnx.registry import KNOWN_OPSETS, find_converter
@@ -160,6 +161,9 @@ class Importer:
             except (RecursionError, MemoryError) as error:
                 raise ResourceError(f"importing it ran out of resources: {type(error).__name__}", node=ctx.label) from error
             except Exception as error:
+                wrong = objection(ctx.schema, node, [scope[name] if name else None for name in node.input], scope.opsets)
+                if wrong is not None:  # the node is invalid, in a way that its converter does not look for
+                    raise ModelError(f"ONNX refuses it: {wrong}", node=ctx.label) from error
                 raise CompilerError(f"its converter failed: {type(error).__name__}: {error}", node=ctx.label) from error
         for name, value in zip(node.output, outputs, strict=False):
             if name:

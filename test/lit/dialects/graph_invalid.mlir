@@ -14,13 +14,13 @@ func.func @fields(%t2x3xf128: tensor<2x3xf128>, %t2x3xf32: tensor<2x3xf32>, %t2x
   %4 = "graph.softmax"(%t2x3xf32, %t2x3xf32) {axis = 1} : (tensor<2x3xf32>, tensor<2x3xf32>) -> tensor<2x3xf32>
   // expected-error@below {{'graph.softmax' op has result types tensor<2x4xf32> but its shape rule gives tensor<2x3xf32>}}
   %5 = "graph.softmax"(%t2x3xf32) {axis = 1} : (tensor<2x3xf32>) -> tensor<2x4xf32>
-  // expected-error@below {{'graph.softmax' op needs floats and an axis within the rank, got tensor<2x3xf32> and axis 2}}
+  // expected-error@below {{'graph.softmax' op needs floats and an axis within the rank}}
   %6 = "graph.softmax"(%t2x3xf32) {axis = 2} : (tensor<2x3xf32>) -> tensor<2x3xf32>
-  // expected-error@below {{'graph.softmax' op needs floats and an axis within the rank, got tensor<2x3xi32> and axis 1}}
+  // expected-error@below {{'graph.softmax' op needs floats and an axis within the rank}}
   %7 = "graph.softmax"(%t2x3xi32) {axis = 1} : (tensor<2x3xi32>) -> tensor<2x3xi32>
-  // expected-error@below {{'graph.softmax' op expected a static tensor of a known element type, got tensor<2x3xf128>}}
+  // expected-error@below {{'graph.softmax' op expected a static tensor of a known element type}}
   %8 = "graph.softmax"(%t2x3xf128) {axis = 1} : (tensor<2x3xf128>) -> tensor<2x3xf128>
-  // expected-error@below {{'graph.softmax' op expected a static tensor of a known element type, got tensor<?x3xf32>}}
+  // expected-error@below {{'graph.softmax' op expected a static tensor of a known element type}}
   %9 = "graph.softmax"(%tdx3xf32) {axis = 1} : (tensor<?x3xf32>) -> tensor<?x3xf32>
   return
 }
@@ -32,7 +32,7 @@ func.func @elementwise(%t2x3xf32: tensor<2x3xf32>, %t2x3xi32: tensor<2x3xi32>, %
   %10 = "graph.elementwise"(%t2x3xf32) {fn = "frob"} : (tensor<2x3xf32>) -> tensor<2x3xf32>
   // expected-error@below {{'graph.elementwise' op 'add' takes 2 operands, got 1}}
   %11 = "graph.elementwise"(%t2x3xf32) {fn = "add"} : (tensor<2x3xf32>) -> tensor<2x3xf32>
-  // expected-error@below {{'graph.elementwise' op 'elu' takes 1 params (alpha), got []}}
+  // expected-error@below {{'graph.elementwise' op 'elu' takes 1 params (alpha)}}
   %12 = "graph.elementwise"(%t2x3xf32) {fn = "elu"} : (tensor<2x3xf32>) -> tensor<2x3xf32>
   // expected-error@below {{'graph.elementwise' op 'power' takes an integer exponent >= 0, got 0.5}}
   %13 = "graph.elementwise"(%t2x3xf32) {fn = "power", params = [0.5]} : (tensor<2x3xf32>) -> tensor<2x3xf32>
@@ -58,7 +58,7 @@ func.func @elementwise(%t2x3xf32: tensor<2x3xf32>, %t2x3xi32: tensor<2x3xi32>, %
 
 func.func @contraction(%t2x3xf32: tensor<2x3xf32>, %t2x3xi1: tensor<2x3xi1>, %t2x4xf32: tensor<2x4xf32>, %t3x2xi1: tensor<3x2xi1>,
     %t3x2xi32: tensor<3x2xi32>, %t4x5xf32: tensor<4x5xf32>, %t4xf32: tensor<4xf32>) {
-  // expected-error@below {{'graph.matmul' op needs operands of rank 2 or more, got [4] and [4, 5]}}
+  // expected-error@below {{'graph.matmul' op needs operands of rank 2 or more}}
   %21 = "graph.matmul"(%t4xf32, %t4x5xf32) : (tensor<4xf32>, tensor<4x5xf32>) -> tensor<5xf32>
   // expected-error@below {{'graph.matmul' op cannot multiply [2, 3] by [4, 5]: 3 is not 4}}
   %22 = "graph.matmul"(%t2x3xf32, %t4x5xf32) : (tensor<2x3xf32>, tensor<4x5xf32>) -> tensor<2x5xf32>
@@ -66,7 +66,7 @@ func.func @contraction(%t2x3xf32: tensor<2x3xf32>, %t2x3xi1: tensor<2x3xi1>, %t2
   %23 = "graph.matmul"(%t2x3xf32, %t3x2xi32) : (tensor<2x3xf32>, tensor<3x2xi32>) -> tensor<2x2xf32>
   // expected-error@below {{'graph.matmul' op needs operands of one numeric element type, got i1 and i1}}
   %24 = "graph.matmul"(%t2x3xi1, %t3x2xi1) : (tensor<2x3xi1>, tensor<3x2xi1>) -> tensor<2x2xi1>
-  // expected-error@below {{'graph.einsum' op 'ab,bc->ac' needs 2 operands of one element type, got tensor<2x3xf32>}}
+  // expected-error@below {{'graph.einsum' op 'ab,bc->ac' needs 2 operands of one element type}}
   %25 = "graph.einsum"(%t2x3xf32) {equation = "ab,bc->ac"} : (tensor<2x3xf32>) -> tensor<2x3xf32>
   // expected-error@below {{'graph.einsum' op the result of 'ab->aa' repeats a letter or has one that no operand has}}
   %26 = "graph.einsum"(%t2x3xf32) {equation = "ab->aa"} : (tensor<2x3xf32>) -> tensor<2x2xf32>
@@ -76,7 +76,7 @@ func.func @contraction(%t2x3xf32: tensor<2x3xf32>, %t2x3xi1: tensor<2x3xi1>, %t2
   %28 = "graph.einsum"(%t2x3xf32) {equation = "abc->a"} : (tensor<2x3xf32>) -> tensor<2xf32>
   // expected-error@below {{'graph.einsum' op 'ab,ab->a' uses 'b' for extents 3 and 4}}
   %29 = "graph.einsum"(%t2x3xf32, %t2x4xf32) {equation = "ab,ab->a"} : (tensor<2x3xf32>, tensor<2x4xf32>) -> tensor<2xf32>
-  // expected-error@below {{'graph.determinant' op needs a batch of square float matrices, got tensor<2x3xf32>}}
+  // expected-error@below {{'graph.determinant' op needs a batch of square float matrices}}
   %30 = "graph.determinant"(%t2x3xf32) : (tensor<2x3xf32>) -> tensor<f32>
   return
 }
@@ -89,7 +89,7 @@ func.func @movement(%t2x3xf32: tensor<2x3xf32>, %t2x4xf32: tensor<2x4xf32>, %t2x
   %31 = "graph.reshape"(%t2x3xf32) {shape = [7]} : (tensor<2x3xf32>) -> tensor<7xf32>
   // expected-error@below {{'graph.transpose' op has perm [0, 0], expected a permutation of 0..1}}
   %32 = "graph.transpose"(%t2x3xf32) {perm = [0, 0]} : (tensor<2x3xf32>) -> tensor<2x3xf32>
-  // expected-error@below {{'graph.slice' op needs a start, a size and a step other than 0 for each dimension of [2, 3], got [0], [2, 3]}}
+  // expected-error@below {{'graph.slice' op needs 2 starts, sizes and steps other than 0}}
   %33 = "graph.slice"(%t2x3xf32) {starts = [0], sizes = [2, 3], steps = [1, 1]} : (tensor<2x3xf32>) -> tensor<2x3xf32>
   // expected-error@below {{'graph.slice' op reads 1 to 3 of dimension 1, which has 3 elements}}
   %34 = "graph.slice"(%t2x3xf32) {starts = [0, 1], sizes = [2, 3], steps = [1, 1]} : (tensor<2x3xf32>) -> tensor<2x3xf32>
@@ -97,13 +97,13 @@ func.func @movement(%t2x3xf32: tensor<2x3xf32>, %t2x4xf32: tensor<2x4xf32>, %t2x
   %35 = "graph.concat"() {axis = 0} : () -> tensor<2x3xf32>
   // expected-error@below {{'graph.concat' op has axis 2, expected one in [0, 1]}}
   %36 = "graph.concat"(%t2x3xf32) {axis = 2} : (tensor<2x3xf32>) -> tensor<2x3xf32>
-  // expected-error@below {{'graph.concat' op needs operands that differ in dimension 0 only, got tensor<2x3xf32>, tensor<2x4xf32>}}
+  // expected-error@below {{'graph.concat' op needs operands that differ in dimension 0 only}}
   %37 = "graph.concat"(%t2x3xf32, %t2x4xf32) {axis = 0} : (tensor<2x3xf32>, tensor<2x4xf32>) -> tensor<4x3xf32>
   // expected-error@below {{'graph.pad' op takes the data and, in mode 'constant', a scalar of the data's element type}}
   %38 = "graph.pad"(%t2x3xf32, %tf32) {low = [0, 1], high = [0, 0], mode = "edge"} : (tensor<2x3xf32>, tensor<f32>) -> tensor<2x4xf32>
   // expected-error@below {{'graph.pad' op has mode 'mirror', expected one of constant, edge, reflect, wrap}}
   %39 = "graph.pad"(%t2x3xf32) {low = [0, 1], high = [0, 0], mode = "mirror"} : (tensor<2x3xf32>) -> tensor<2x4xf32>
-  // expected-error@below {{'graph.pad' op needs a low and a high pad for each of 2 dimensions, got [1] and [0, 0]}}
+  // expected-error@below {{'graph.pad' op needs a low and a high pad for each of 2 dimensions}}
   %40 = "graph.pad"(%t2x3xf32) {low = [1], high = [0, 0]} : (tensor<2x3xf32>) -> tensor<3x3xf32>
   // expected-error@below {{'graph.pad' op cannot pad dimension 1 of 3 elements by -3 and 4 in mode 'edge'}}
   %41 = "graph.pad"(%t2x3xf32) {low = [0, -3], high = [0, 4], mode = "edge"} : (tensor<2x3xf32>) -> tensor<2x4xf32>
@@ -125,15 +125,15 @@ func.func @reductions(%t2x3xf32: tensor<2x3xf32>, %t2x3xi1: tensor<2x3xi1>, %t2x
   %46 = "graph.reduce"(%t2x3xf32) {kind = "median", axes = [0]} : (tensor<2x3xf32>) -> tensor<3xf32>
   // expected-error@below {{'graph.reduce' op 'sum' is not defined on i1}}
   %47 = "graph.reduce"(%t2x3xi1) {kind = "sum", axes = [0]} : (tensor<2x3xi1>) -> tensor<3xi1>
-  // expected-error@below {{'graph.reduce' op needs sorted axes within rank 2, got [1, 0]}}
+  // expected-error@below {{'graph.reduce' op needs sorted axes within rank 2}}
   %48 = "graph.reduce"(%t2x3xf32) {kind = "sum", axes = [1, 0]} : (tensor<2x3xf32>) -> tensor<f32>
   // expected-error@below {{'graph.arg' op has kind 'mid', expected max or min}}
   %49 = "graph.arg"(%t2x3xf32) {kind = "mid", axis = 0} : (tensor<2x3xf32>) -> tensor<3xi64>
   // expected-error@below {{'graph.scan' op cannot run 'sum' along axis 2 of tensor<2x3xf32>}}
   %50 = "graph.scan"(%t2x3xf32) {kind = "sum", axis = 2} : (tensor<2x3xf32>) -> tensor<2x3xf32>
-  // expected-error@below {{'graph.layer_norm' op needs floats and an axis within the rank, got tensor<2x3xf32> and axis 2}}
+  // expected-error@below {{'graph.layer_norm' op needs floats and an axis within the rank}}
   %51 = "graph.layer_norm"(%t2x3xf32) {axis = 2, eps = 0.1} : (tensor<2x3xf32>) -> tensor<2x3xf32>
-  // expected-error@below {{'graph.rms_norm' op needs floats and an axis within the rank, got tensor<2x3xi32> and axis 1}}
+  // expected-error@below {{'graph.rms_norm' op needs floats and an axis within the rank}}
   %52 = "graph.rms_norm"(%t2x3xi32) {axis = 1, eps = 0.1} : (tensor<2x3xi32>) -> tensor<2x3xi32>
   return
 }
@@ -143,7 +143,7 @@ func.func @reductions(%t2x3xf32: tensor<2x3xf32>, %t2x3xi1: tensor<2x3xi1>, %t2x
 func.func @attention(%t1x2x4x6xf16: tensor<1x2x4x6xf16>, %t1x2x4x6xf32: tensor<1x2x4x6xf32>, %t1x3x4x6xf32: tensor<1x3x4x6xf32>,
     %t1x8x4x6xf32: tensor<1x8x4x6xf32>, %t4x2xf32: tensor<4x2xf32>, %t4x3xf32: tensor<4x3xf32>,
     %t4x4xi32: tensor<4x4xi32>, %t4x5xf32: tensor<4x5xf32>, %t5x3xf32: tensor<5x3xf32>) {
-  // expected-error@below {{'graph.attention' op takes q, k, v of rank 4 and perhaps a mask, got tensor<1x8x4x6xf32>, tensor<1x2x4x6xf32}}
+  // expected-error@below {{'graph.attention' op takes q, k, v of rank 4 and perhaps a mask}}
   %53 = "graph.attention"(%t1x8x4x6xf32, %t1x2x4x6xf32) {scale = 1.0} : (tensor<1x8x4x6xf32>, tensor<1x2x4x6xf32>) -> tensor<1x8x4x6xf32>
   // expected-error@below {{'graph.attention' op needs q, k, v of one float type, got f32, f16, f32}}
   %54 = "graph.attention"(%t1x8x4x6xf32, %t1x2x4x6xf16, %t1x2x4x6xf32) {scale = 1.0}
@@ -171,10 +171,10 @@ func.func @windows(%t1x4x8xf32: tensor<1x4x8xf32>, %t4x6x3xf32: tensor<4x6x3xf32
   // expected-error@below {{'graph.conv' op has layout 'chwn', expected one of nchw, nhwc}}
   %60 = "graph.conv"(%t1x4x8xf32, %t6x4x3xf32) {strides = [1], dilations = [1], layout = "chwn"}
       : (tensor<1x4x8xf32>, tensor<6x4x3xf32>) -> tensor<1x6x6xf32>
-  // expected-error@below {{'graph.conv' op needs x, w of one rank with 1 strides and dilations, got tensor<1x4x8xf32>, tensor<6x4x3xf32}}
+  // expected-error@below {{'graph.conv' op needs x, w of one rank with 1 strides and dilations}}
   %61 = "graph.conv"(%t1x4x8xf32, %t6x4x3xf32) {strides = [1, 1], dilations = [1]}
       : (tensor<1x4x8xf32>, tensor<6x4x3xf32>) -> tensor<1x6x6xf32>
-  // expected-error@below {{'graph.conv' op needs positive strides and dilations, got [0] and [1]}}
+  // expected-error@below {{'graph.conv' op needs positive strides and dilations}}
   %62 = "graph.conv"(%t1x4x8xf32, %t6x4x3xf32) {strides = [0], dilations = [1]}
       : (tensor<1x4x8xf32>, tensor<6x4x3xf32>) -> tensor<1x6x6xf32>
   // expected-error@below {{'graph.conv' op needs operands of one element type, got f32 and f16}}
@@ -186,7 +186,7 @@ func.func @windows(%t1x4x8xf32: tensor<1x4x8xf32>, %t4x6x3xf32: tensor<4x6x3xf32
   // expected-error@below {{'graph.conv' op has a window of 9 over 8 elements in spatial dimension 0}}
   %65 = "graph.conv"(%t1x4x8xf32, %t6x4x3xf32) {strides = [1], dilations = [4]}
       : (tensor<1x4x8xf32>, tensor<6x4x3xf32>) -> tensor<1x6x6xf32>
-  // expected-error@below {{'graph.conv_transpose' op needs 1 pads and result extents, got [] and [10]}}
+  // expected-error@below {{'graph.conv_transpose' op needs 1 pads and result extents}}
   %66 = "graph.conv_transpose"(%t1x4x8xf32, %t4x6x3xf32) {strides = [1], dilations = [1], pads = [], size = [10]}
       : (tensor<1x4x8xf32>, tensor<4x6x3xf32>) -> tensor<1x6x10xf32>
   // expected-error@below {{'graph.conv_transpose' op with 3 groups cannot apply weights of 4 channels to 4 channels}}
@@ -195,7 +195,7 @@ func.func @windows(%t1x4x8xf32: tensor<1x4x8xf32>, %t4x6x3xf32: tensor<4x6x3xf32
   // expected-error@below {{'graph.pool' op pools 1 dimensions from 2 of [1, 4, 8] with strides [1, 1] and dilations [1]}}
   %68 = "graph.pool"(%t1x4x8xf32) {kind = "max", kernel = [2], strides = [1, 1], dilations = [1], axis = 2}
       : (tensor<1x4x8xf32>) -> tensor<1x4x7xf32>
-  // expected-error@below {{'graph.pool' op needs positive kernel, strides and dilations, got [2], [0] and [1]}}
+  // expected-error@below {{'graph.pool' op needs positive kernel, strides and dilations}}
   %69 = "graph.pool"(%t1x4x8xf32) {kind = "max", kernel = [2], strides = [0], dilations = [1], axis = 2}
       : (tensor<1x4x8xf32>) -> tensor<1x4x7xf32>
   // expected-error@below {{'graph.pool' op has a window of 9 over 8 elements in dimension 2}}
@@ -217,7 +217,7 @@ func.func @sampling(%t1x3x2x2xf32: tensor<1x3x2x2xf32>, %t1x3x3x3xf32: tensor<1x
     %t1x7x2x2xf32: tensor<1x7x2x2xf32>, %t1x8x2x2xf32: tensor<1x8x2x2xf32>, %t3x4xf32: tensor<3x4xf32>,
     %t3x5xf32: tensor<3x5xf32>, %t3xi64: tensor<3xi64>, %t6x2xf16: tensor<6x2xf16>, %t6x2xi64: tensor<6x2xi64>,
     %t6x3xf32: tensor<6x3xf32>) {
-  // expected-error@below {{'graph.resample' op needs i64 indices and weights of one shape [outputs, taps], got tensor<6x2xi64> and tens}}
+  // expected-error@below {{'graph.resample' op needs i64 indices and weights of one shape [outputs, taps]}}
   %73 = "graph.resample"(%t1x4x8xf32, %t6x2xi64, %t6x3xf32) {axis = 2}
       : (tensor<1x4x8xf32>, tensor<6x2xi64>, tensor<6x3xf32>) -> tensor<1x4x6xf32>
   // expected-error@below {{'graph.resample' op needs floats and weights of f32, got f32 and f16}}
@@ -254,34 +254,34 @@ func.func @indexing(%t2x1xf32: tensor<2x1xf32>, %t2x3xf32: tensor<2x3xf32>, %t2x
     %t2x4xf32: tensor<2x4xf32>, %t2x4xi1: tensor<2x4xi1>, %t2x4xi64: tensor<2x4xi64>, %t2xi64: tensor<2xi64>,
     %t3x4xf32: tensor<3x4xf32>, %t3x4xi1: tensor<3x4xi1>, %t4x2xi64: tensor<4x2xi64>, %t4xi1: tensor<4xi1>,
     %t4xi64: tensor<4xi64>, %ti32: tensor<i32>) {
-  // expected-error@below {{'graph.gather_elements' op needs an axis in [0, 1] and integer indices of rank 2, got axis 2 and tensor<2x4x}}
+  // expected-error@below {{'graph.gather_elements' op needs an axis in [0, 1] and integer indices of rank 2}}
   %81 = "graph.gather_elements"(%t3x4xf32, %t2x4xi64) {axis = 2} : (tensor<3x4xf32>, tensor<2x4xi64>) -> tensor<2x4xf32>
   // expected-error@below {{'graph.gather_elements' op has indices [4, 2] that reach outside of [3, 4] in a dimension other than 1}}
   %82 = "graph.gather_elements"(%t3x4xf32, %t4x2xi64) {axis = 1} : (tensor<3x4xf32>, tensor<4x2xi64>) -> tensor<4x2xf32>
-  // expected-error@below {{'graph.gather_nd' op needs integer indices of rank 1 or more, got tensor<2x1xf32>}}
+  // expected-error@below {{'graph.gather_nd' op needs integer indices of rank 1 or more}}
   %83 = "graph.gather_nd"(%t3x4xf32, %t2x1xf32) {batch_dims = 0} : (tensor<3x4xf32>, tensor<2x1xf32>) -> tensor<2x4xf32>
   // expected-error@below {{'graph.gather_nd' op cannot index [3, 4] by [2, 3] with 0 batch dimensions}}
   %84 = "graph.gather_nd"(%t3x4xf32, %t2x3xi64) {batch_dims = 0} : (tensor<3x4xf32>, tensor<2x3xi64>) -> tensor<2x4xf32>
   // expected-error@below {{'graph.scatter_elements' op has reduction 'avg', expected one of none, add, mul, min, max}}
   %85 = "graph.scatter_elements"(%t3x4xf32, %t2x4xi64, %t2x4xf32) {axis = 0, reduction = "avg"}
       : (tensor<3x4xf32>, tensor<2x4xi64>, tensor<2x4xf32>) -> tensor<3x4xf32>
-  // expected-error@below {{'graph.scatter_elements' op needs updates tensor<2x4xf32>, got tensor<2x3xf32>}}
+  // expected-error@below {{'graph.scatter_elements' op needs updates tensor<2x4xf32>}}
   %86 = "graph.scatter_elements"(%t3x4xf32, %t2x4xi64, %t2x3xf32) {axis = 0}
       : (tensor<3x4xf32>, tensor<2x4xi64>, tensor<2x3xf32>) -> tensor<3x4xf32>
   // expected-error@below {{'graph.scatter_elements' op cannot add bools}}
   %87 = "graph.scatter_elements"(%t3x4xi1, %t2x4xi64, %t2x4xi1) {axis = 0, reduction = "add"}
       : (tensor<3x4xi1>, tensor<2x4xi64>, tensor<2x4xi1>) -> tensor<3x4xi1>
-  // expected-error@below {{'graph.update' op needs a cache, an update of its element type, one integer start per batch entry and an axi}}
+  // expected-error@below {{'graph.update' op needs an update of the cache's type, an integer start per batch entry, an axis in [1, 3]}}
   %88 = "graph.update"(%t2x4x16x8xf32, %t2x4x1x8xf32, %t2xi64) {axis = 0}
       : (tensor<2x4x16x8xf32>, tensor<2x4x1x8xf32>, tensor<2xi64>) -> tensor<2x4x16x8xf32>
   // expected-error@below {{'graph.update' op cannot write [2, 4, 1, 7] into [2, 4, 16, 8] along dimension 2}}
   %89 = "graph.update"(%t2x4x16x8xf32, %t2x4x1x7xf32, %t2xi64) {axis = 2}
       : (tensor<2x4x16x8xf32>, tensor<2x4x1x7xf32>, tensor<2xi64>) -> tensor<2x4x16x8xf32>
-  // expected-error@below {{'graph.trilu' op takes matrices and an i64 scalar, got tensor<3x4xf32> and tensor<i32>}}
+  // expected-error@below {{'graph.trilu' op takes matrices and an i64 scalar}}
   %90 = "graph.trilu"(%t3x4xf32, %ti32) {upper = false} : (tensor<3x4xf32>, tensor<i32>) -> tensor<3x4xf32>
-  // expected-error@below {{'graph.reverse_sequence' op needs two different dimensions of [3, 4] and an integer per batch entry, got tim}}
+  // expected-error@below {{'graph.reverse_sequence' op needs two different dimensions of [3, 4], got time 0 and batch 0}}
   %91 = "graph.reverse_sequence"(%t3x4xf32, %t4xi64) {time = 0, batch = 0} : (tensor<3x4xf32>, tensor<4xi64>) -> tensor<3x4xf32>
-  // expected-error@below {{'graph.compress' op needs a bool for at most each slice of tensor<3x4xf32>, got tensor<4xi1>}}
+  // expected-error@below {{'graph.compress' op needs a bool for at most each slice of tensor<3x4xf32>}}
   %92:2 = "graph.compress"(%t3x4xf32, %t4xi1) : (tensor<3x4xf32>, tensor<4xi1>) -> (tensor<3x4xf32>, tensor<i64>)
   return
 }
@@ -292,9 +292,9 @@ func.func @order(%t1x2x6xf32: tensor<1x2x6xf32>, %t1x6x3xf32: tensor<1x6x3xf32>,
     %t3x4xf32: tensor<3x4xf32>, %t3xf32: tensor<3xf32>, %tf32: tensor<f32>, %ti64: tensor<i64>) {
   // expected-error@below {{'graph.topk' op cannot take 5 elements along dimension 1 of [3, 4]}}
   %93:2 = "graph.topk"(%t3x4xf32) {k = 5, axis = 1} : (tensor<3x4xf32>) -> (tensor<3x5xf32>, tensor<3x5xi64>)
-  // expected-error@below {{'graph.unique' op takes rows (a tensor of rank 2), got tensor<3xf32>}}
+  // expected-error@below {{'graph.unique' op takes rows (a tensor of rank 2)}}
   %94:5 = "graph.unique"(%t3xf32) : (tensor<3xf32>) -> (tensor<3xf32>, tensor<3xi64>, tensor<3xi64>, tensor<3xi64>, tensor<i64>)
-  // expected-error@below {{'graph.nms' op takes f32 boxes [B, N, 4] and scores [B, C, N], got tensor<1x6x3xf32> and tensor<1x2x6xf32>}}
+  // expected-error@below {{'graph.nms' op takes f32 boxes [B, N, 4] and scores [B, C, N]}}
   %95:2 = "graph.nms"(%t1x6x3xf32, %t1x2x6xf32, %ti64, %tf32, %tf32) {rows = 12}
       : (tensor<1x6x3xf32>, tensor<1x2x6xf32>, tensor<i64>, tensor<f32>, tensor<f32>) -> (tensor<12x3xi64>, tensor<i64>)
   // expected-error@below {{'graph.nms' op takes an i64 and two f32 scalars, and at most one row per score}}
