@@ -114,11 +114,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     machine = Machine(args.threads)
     report: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"), "commit": commit(), "machine": machine_facts(machine), "peers": peers, "versions": {},
-        "rows": [], "settings": {"threads": args.threads, "rounds": args.rounds, "turn": args.turn, "style": args.style},
+        "rows": [], "skipped": [], "settings": {"threads": args.threads, "rounds": args.rounds, "turn": args.turn, "style": args.style},
     }
     for name in args.names:
         case = prepared(name, args, can_export=not lacking)
         if case is None:
+            report["skipped"].append(name)
             continue
         row: dict[str, Any] = {"name": name, "kernel": case.kernel, "busy": busy()}
         if row["busy"] > QUIET:

@@ -105,6 +105,7 @@ def facts(report: Report) -> list[str]:
         f"measured peaks: {machine['flops'] / 1e9:.0f} GFLOP/s (f32 multiply-adds in registers); "
         + ", ".join(f"{rate / 1e9:.0f} GB/s at {size >> 20} MiB" for size, rate in rates),
         f"{settings['rounds']} rounds of {settings['turn']} s each; ONNX style {settings['style']}, batch 1, float32",
+        *([f"not measured, for want of the exported model: {', '.join(report['skipped'])}"] if report["skipped"] else []),
         "other work on the cores before each case: "
         + (f"more than {QUIET:.0%} before the cases marked *" if noisy else f"at most {max(r['busy'] for r in report['rows']):.0%}"),
     ]

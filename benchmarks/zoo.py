@@ -287,6 +287,22 @@ def _ids(batch: int, seq: int, vocab: int = 900) -> Tensor:
     return torch.randint(0, vocab, (batch, seq))
 
 
+def _settled(make: Callable[[int], Made]) -> Callable[[int], Made]:
+    """Gives batch norms the statistics of the inputs, as training would: else the signal of some random networks dies or explodes."""
+
+    def make_settled(batch: int) -> Made:
+        module, inputs, names = make(batch)
+        for m in module.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.reset_running_stats()
+                m.momentum = None
+        with torch.no_grad():
+            module.train()(*inputs)
+        return module, inputs, names
+
+    return make_settled
+
+
 def _vision(name: str, size: int = 224, **kwargs: Any) -> Callable[[int], Made]:
     def make(batch: int) -> Made:
         module = getattr(torchvision.models, name)(weights=None, **kwargs)
@@ -294,6 +310,8 @@ def _vision(name: str, size: int = 224, **kwargs: Any) -> Callable[[int], Made]:
             if isinstance(m, nn.BatchNorm2d):
                 m.running_mean.normal_(0, 0.1)
                 m.running_var.uniform_(0.5, 1.5)
+        for head in module.heads.children() if name.startswith("vit") else ():  # zeros before training: any answer would be right
+            nn.init.normal_(head.weight, std=0.02)
         return module, (torch.randn(batch, 3, size, size),), ["x"]
 
     return make
@@ -331,7 +349,7 @@ def _seq2seq(batch: int) -> Made:
 ZOO: dict[str, Callable[[int], Made]] = {
     "resnet50": _vision("resnet50"),
     "mobilenet_v2": _vision("mobilenet_v2"),
-    "inception_v3": _vision("inception_v3", 299, init_weights=True, aux_logits=False),
+    "inception_v3": _settled(_vision("inception_v3", 299, init_weights=True, aux_logits=False)),
     "shufflenet_v2": _vision("shufflenet_v2_x1_0"),
     "vit_b16": _vision("vit_b_16"),
     "swin_t": _vision("swin_t"),
@@ -343,7 +361,8 @@ ZOO: dict[str, Callable[[int], Made]] = {
     "bert": _hf("BertModel", "BertConfig", "last_hidden_state",
                 lambda b: {"input_ids": _ids(b, 128), "attention_mask": torch.ones(b, 128, dtype=torch.long)}),
     "gpt2": _hf("GPT2LMHeadModel", "GPT2Config", "logits", lambda b: {"input_ids": _ids(b, 128)}, {"use_cache": False}, use_cache=False),
-    "mobilevit": _hf("MobileViTModel", "MobileViTConfig", "last_hidden_state", lambda b: {"pixel_values": torch.randn(b, 3, 256, 256)}),
+    "mobilevit": _settled(_hf("MobileViTModel", "MobileViTConfig", "last_hidden_state",
+                              lambda b: {"pixel_values": torch.randn(b, 3, 256, 256)})),
     "conformer": _hf("Wav2Vec2ConformerModel", "Wav2Vec2ConformerConfig", "last_hidden_state",
                      lambda b: {"input_values": torch.randn(b, 16000)}, hidden_size=512, num_hidden_layers=12, num_attention_heads=8,
                      intermediate_size=512, position_embeddings_type="relative", conv_dim=(128,) * 7, num_conv_pos_embeddings=32,

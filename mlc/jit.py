@@ -84,8 +84,9 @@ class Jit:
 
     def _wanted(self, error: MlcError, values: Mapping[str, Any]) -> set[str]:
         """The inputs that the error asks to fix. An item of a sequence is called `name.0`."""
-        names = error.hint.inputs if isinstance(error.hint, ValueHint) else ()
-        return {name if name in values else name.rpartition(".")[0] for name in names} & values.keys()
+        names: tuple[str, ...] = error.hint.inputs if isinstance(error.hint, ValueHint) else ()
+        known = {name if name in values else name.rpartition(".")[0] for name in names}
+        return {name for name in known if name in values}
 
     def _compile(self, values: Mapping[str, Any], fixed: frozenset[str]) -> "Executable":
         from mlc.api import build

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mlc.errors import OptionError
 
@@ -58,13 +58,12 @@ class CompileOptions:
 
 def _is_shape(shape: object) -> bool:
     """Whether it is a shape, a list of shapes, the size of a symbolic dimension, or None."""
-    match shape:
-        case None:
-            return True
-        case list():
-            return all(isinstance(s, tuple) and _is_shape(s) for s in shape)
-        case tuple():
-            return all(isinstance(n, int) and _is_shape(n) for n in shape)
+    if shape is None:
+        return True
+    if isinstance(shape, list):
+        return all(isinstance(s, tuple) and _is_shape(cast("object", s)) for s in cast("list[object]", shape))
+    if isinstance(shape, tuple):
+        return all(isinstance(n, int) and _is_shape(n) for n in cast("tuple[object, ...]", shape))
     return isinstance(shape, int) and not isinstance(shape, bool) and shape >= 0
 
 

@@ -63,6 +63,16 @@ def test_difference(tmp_path: Path, found: list[float], expected: float) -> None
     assert difference(tmp_path / "ours.npz", tmp_path / "ort.npz") == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("values", "expected"), [([0.0, 0.0], False), ([1e-40, 2e-40], False), ([0.0, 1.0], True)])
+def test_a_reference_that_says_nothing(tmp_path: Path, values: list[float], expected: bool) -> None:
+    from race import telling
+
+    np.savez(tmp_path / "ort.npz", in0=np.ones(3), out0=np.array(values, np.float32))
+    assert telling(tmp_path / "ort.npz") == expected
+    np.savez(tmp_path / "none.npz", in0=np.ones(3))
+    assert not telling(tmp_path / "none.npz")
+
+
 def row(name: str, ours: float | None, peer: float | None, kernel: bool = False) -> dict[str, Any]:
     def result(time: float | None) -> dict[str, Any]:
         return {"problem": "died"} if time is None else {"median": time, "p10": time, "p90": time}

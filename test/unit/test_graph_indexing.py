@@ -105,13 +105,14 @@ def test_topk_nan_and_unsigned(n):
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-@pytest.mark.parametrize("shape", [(9, 1), (8, 2), (1, 1), (0, 1)])
+@pytest.mark.parametrize("shape", [(9, 1), (8, 2), (1, 1), (0, 1), (3, 0)])
 def test_unique(in_order, shape):
     x = RNG.integers(0, 3, shape).astype(np.float32)
     y, first, inverse, counts, n = run(lambda x: sorting.unique(x, in_order=in_order), x)
     n = int(n)
-    if not shape[0]:
-        assert n == 0
+    if 0 in shape:
+        assert n == min(shape[0], 1)
+        np.testing.assert_array_equal(counts[:n], [shape[0]] * n)
         return
     ey, ef, ei, ec = np.unique(x, True, True, True, axis=0)
     if not in_order:

@@ -327,6 +327,9 @@ class CompressOp(GraphOp, name="compress"):
             return [zeros(b, out.shape, x.dtype), zeros(b, (), I64)]
         width = prod(x.shape[1:])
         shape = (out.shape[0], width)
+        if not width:
+            number = b.reduce((), shape[:1], I64, 0, [(condition, lambda i: [i])], lambda n, kept: n + kept.to(I64))
+            return [zeros(b, out.shape, x.dtype), number]
 
         def body(x: Tensor, condition: Tensor) -> list[Tensor]:
             def row(i: Scalar, y: Tensor, n: Scalar) -> list:

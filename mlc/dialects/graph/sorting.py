@@ -8,7 +8,7 @@ from mlc.dialects._ext import Operand, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, create
 from mlc.dialects.graph.indexing import filled
 from mlc.dialects.graph.movement import in_range, zeros
-from mlc.dtypes import BOOL, F32, I64
+from mlc.dtypes import F32, I64
 from mlc.ir.mlir import ir
 from mlc.ir.scalar import Scalar, constant, select
 
@@ -168,8 +168,11 @@ class UniqueOp(GraphOp, name="unique"):
         return [x, index, index, index, TensorType((), I64)]
 
     def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
-        if self.types[0].shape[0] == 0:
-            return [zeros(b, t.shape, t.dtype) for t in self.types]
+        n, width = self.types[0].shape
+        if not n * width:  # rows of nothing are all the same
+            counts = b.compute((n,), I64, [], lambda: select(b.index(0).eq(0), constant(n, I64), constant(0, I64)))
+            empty = [zeros(b, t.shape, t.dtype) for t in self.types[:3]]
+            return [*empty, counts, b.compute((), I64, [], lambda: constant(min(n, 1), I64))]
         return b.kernel(xs, [(t.dtype, t.shape) for t in self.types], lambda x: _unique(b, x, self.py("sorted")))
 
 
@@ -183,11 +186,9 @@ def _unique(b: Builder, x: Tensor, in_order: bool) -> list[Tensor]:
             p, q = b.load(x, [i, at]), b.load(x, [j, at])
             return (c < width) & ~precedes(p, q, False) & ~precedes(q, p, False)
 
-        return b.while_([constant(0, I64)], same, lambda c: [c + 1])[0] if width else constant(0, I64)
+        return b.while_([constant(0, I64)], same, lambda c: [c + 1])[0]
 
     def before(i: Scalar, j: Scalar) -> Scalar:
-        if not width:
-            return constant(False, BOOL)
         c = column(i, j)
         at = in_range(c, width)
         return (c < width) & precedes(b.load(x, [i, at]), b.load(x, [j, at]), False)

@@ -99,8 +99,12 @@ class NodeContext:
         """All inputs, for variadic ops."""
         return [self.ir(i) for i in range(len(self._inputs))]
 
-    def shape(self, i: int) -> tuple[int, ...]:
-        return self.tensor(i).shape
+    def shape(self, i: int, rank: int | None = None) -> tuple[int, ...]:
+        """The shape of input `i`; ModelError if it must have another rank."""
+        shape = self.tensor(i).shape
+        if rank is not None and len(shape) != rank:
+            raise ModelError(f"input {self.input_name(i)} has shape {list(shape)}; it must have {rank} dimensions", node=self.label)
+        return shape
 
     def dtype(self, i: int) -> DType:
         return self.tensor(i).dtype

@@ -194,8 +194,6 @@ class Importer:
         body = self._body(ctx, inputs)
         if body is not None:
             return self._inline(ctx, body, inputs, schema)
-        if schema is None and ctx.domain in KNOWN_OPSETS:
-            raise ctx.unsupported(f"{op_name(node)} does not exist in opset {ctx.opset}")
         raise ctx.unsupported("no converter for this op")
 
     def _named(self, ctx: NodeContext, outputs: Sequence[Any]) -> list[Value | None]:
@@ -302,6 +300,8 @@ class Importer:
 def _check_against_schema(ctx: NodeContext) -> None:
     """What ONNX says about the op's version: that it exists, its attributes, and how many inputs and outputs it has."""
     node, schema = ctx.node, ctx.schema
+    if schema is None and ctx.domain in KNOWN_OPSETS:
+        raise ctx.unsupported(f"{op_name(node)} does not exist in opset {ctx.opset}")
     if schema is None:
         return  # an op of another domain
     if schema.deprecated:

@@ -41,7 +41,10 @@ class Port:
     axis: int | None = None
 
     def as_plan(self) -> dict[str, object]:
-        return {"name": self.name, "kind": self.kind, "items": list(self.items)} | ({} if self.axis is None else {"axis": self.axis})
+        plan: dict[str, object] = {"name": self.name, "kind": self.kind, "items": list(self.items)}
+        if self.axis is not None:
+            plan["axis"] = self.axis
+        return plan
 
 
 @dataclass

@@ -75,7 +75,9 @@ def shorter_than(keys: int, lengths: ir.Value) -> ir.Value:
 @converter("Attention")
 def attention(ctx: NodeContext) -> Sequence[ir.Value | None]:
     q, k, v = ctx.ir(0), ctx.ir(1), ctx.ir(2)
-    flat = len(shape_of(q)) == 3
+    flat = len(ctx.shape(0)) == 3
+    for i in range(3):
+        ctx.shape(i, rank=3 if flat else 4)
     q_heads, kv_heads = ctx.attr("q_num_heads", None), ctx.attr("kv_num_heads", None)
     if flat:
         if q_heads is None or kv_heads is None:
@@ -159,6 +161,8 @@ def _rotary(ctx: NodeContext, x: ir.Value, cos: ir.Value, sin: ir.Value, ids: ir
     width = width or shape_of(x)[3]
     if ids is not None:
         cos, sin = (graph.gather(table, ids, axis=0) for table in (cos, sin))
+    if not len(shape_of(cos)) == len(shape_of(sin)) == 3:
+        raise ModelError(f"the angles have shapes {list(shape_of(cos))} and {list(shape_of(sin))}; expected 3 dimensions", node=ctx.label)
     batch, length, half = shape_of(cos)
     angles = (batch, length, 1, half) if len(shape) == 3 else (batch, 1, length, half)
     y = rotate(x, reshape(cos, angles), reshape(sin, angles), width, interleaved=bool(ctx.attr("interleaved", 0)))

@@ -165,6 +165,8 @@ def instance_normalization(ctx: NodeContext) -> Sequence[ir.Value]:
     x = ctx.ir(0)
     ctx.ignore("consumed_inputs")
     y = _group_norm(ctx, x, shape_of(x)[1], ctx.attr("epsilon", 1e-5))
+    for i in (1, 2):
+        ctx.shape(i, rank=1)
     return [_affine(y, channelwise(ctx.ir(1), len(shape_of(x))), channelwise(ctx.ir(2), len(shape_of(x))))]
 
 

@@ -54,7 +54,8 @@ class Layer:
         ctx = self.ctx
         direction = ctx.attr("direction", "forward").lower()
         self.directions = {"forward": ["forward"], "reverse": ["reverse"], "bidirectional": ["forward", "reverse"]}.get(direction, [])
-        self.hidden, self.layout = shape_of(ctx.ir(2))[2], ctx.attr("layout", 0)
+        self.hidden = [ctx.shape(i, rank=3) for i in range(3)][2][2]
+        self.layout = ctx.attr("layout", 0)
         self.clip: float | None = ctx.attr("clip", None)
         ctx.ignore("output_sequence")  # opset 1: whether the first output is wanted, which its name says too
         x, w, r = ctx.ir(0), ctx.ir(1), ctx.ir(2)

@@ -53,7 +53,7 @@ def unique(ctx: NodeContext) -> Sequence[Any]:
 
 @converter("NonMaxSuppression", since=10)
 def non_max_suppression(ctx: NodeContext) -> Sequence[Any]:
-    batches, classes, boxes = ctx.shape(1)
+    batches, classes, boxes = ctx.shape(1, rank=3)
     limit = ctx.maybe_tensor(2)
     each = boxes if limit is not None else 0
     if limit is not None and limit.is_known:

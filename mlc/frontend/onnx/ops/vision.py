@@ -149,6 +149,8 @@ def affine_grid(ctx: NodeContext) -> Sequence[ir.Value]:
     """The map theta [N, r, r+1] of the homogeneous coordinates of every output element, which are known; the last dimension comes first."""
     theta, size = ctx.ir(0), [int(d) for d in ctx.value(1)]
     n, spatial = size[0], size[2:]
+    if min(size) < 0 or prod(spatial) > MAX_GRID:
+        raise ModelError(f"a grid of size {size} is negative, or too large to be held as a constant", node=ctx.label)
     if shape_of(theta) != (n, len(spatial), len(spatial) + 1):
         raise ModelError(f"theta {list(shape_of(theta))} does not fit size {size}", node=ctx.label)
     steps = [np.linspace(-1, 1, d) if ctx.attr("align_corners", 0) else (np.arange(d) * 2 + 1) / d - 1 for d in spatial]
