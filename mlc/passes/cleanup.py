@@ -65,8 +65,8 @@ def merge_equal(block: ir.Block, outer: "dict[Key, ir.Operation] | None" = None)
                 for inner in region:
                     count += merge_equal(inner, None if isolated else {**(outer or {}), **seen})
             continue
-        if not len(operation.results) or not is_pure(operation):
-            continue
+        if not len(operation.results) or not is_pure(operation) or operation.name == "tensor.empty":
+            continue  # two tensor.empty are two buffers to fill, not one value
         # MLIR keeps attributes sorted by name, so equal ops list them alike.
         attributes = [(a.name, a.attr) for a in _named(operation)]
         key = (operation.name, *operation.operands, *(r.type for r in operation.results), *attributes)

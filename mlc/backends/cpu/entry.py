@@ -64,6 +64,7 @@ class EntryBuilder:
     weights: list[str] = field(default_factory=list)
     constants: dict[str, ir.Attribute] = field(default_factory=dict)
     launches: list[tuple[str, list[str]]] = field(default_factory=list)
+    loops: int = 0  # around the op being built
 
     def build(self, module: ir.Module, main: ir.Operation) -> None:
         """Adds `mlc_main` to `module` from the task-level function `main`."""
@@ -163,6 +164,11 @@ class EntryBuilder:
     def _share(self, name: str, buffers: Sequence[ir.Value], blocks: int) -> None:
         """Threads take chunks of blocks until none is left: a late or slower thread holds nobody up for longer than one chunk."""
         total, one = self._const(blocks), self._const(1)
+        if self.loops:  # the same blocks on the same thread in every iteration: what they read stays in that core's cache
+            first = arith.DivUIOp(arith.MulIOp(self.thread, total).result, self.threads).result
+            last = arith.DivUIOp(arith.MulIOp(arith.AddIOp(self.thread, one).result, total).result, self.threads).result
+            self._call(name, [*buffers, first, last])
+            return
         per = arith.DivUIOp(total, arith.MulIOp(self.threads, self._const(CHUNKS)).result).result
         chunk = arith.MaxUIOp(per, one).result
         counter = self._offset(self.sync, self._const(32))
@@ -211,13 +217,16 @@ class EntryBuilder:
                 scf.YieldOp([])
 
     def _scf_for(self, op: ir.Operation) -> None:
+        self.loops += 1
         loop = scf.ForOp(*[self.env[v] for v in list(op.operands)[:3]])
         self.env[op.regions[0].blocks[0].arguments[0]] = loop.induction_variable
         with ir.InsertionPoint(loop.body):
             self._block(op.regions[0].blocks[0])
             scf.YieldOp([])
+        self.loops -= 1
 
     def _scf_while(self, op: ir.Operation) -> None:
+        self.loops += 1
         types = [r.type for r in op.results]
         loop = scf.WhileOp(types, [self.env[v] for v in op.operands])
         for region, new in zip(op.regions, (loop.before, loop.after)):
@@ -233,3 +242,4 @@ class EntryBuilder:
                 else:
                     scf.YieldOp(values)
         self.env.update(zip(op.results, loop.results))
+        self.loops -= 1

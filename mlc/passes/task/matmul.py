@@ -285,13 +285,29 @@ class MatrixProduct:
         else:
             accs = [self._zero(lanes)] * (height * vectors)
 
-        def nest(level: int, r: _Operand, c: _Operand, *carried: ir.Value) -> list[ir.Value]:
-            if level == len(folded):
-                return self._step(r, c, row_stride, height, vectors, lanes, carried)
-            d = folded[level]
-            return loop(self.extents[d], 0, 1, carried, lambda k, *inner: nest(level + 1, self._advance(r, d, k), self._advance(c, d, k), *inner))
+        # Few accumulators would wait for each other: several sets take turns along the innermost loop, and are added at the end.
+        sets = next((u for u in (8, 4, 2) if u * len(accs) <= 8 and folded and self.extents[folded[-1]] % u == 0), 1)
+        count = len(accs)
 
-        for at, value in zip(places, nest(0, rows, columns, *accs), strict=True):
+        def nest(level: int, r: _Operand, c: _Operand, *carried: ir.Value) -> list[ir.Value]:
+            d = folded[level]
+            if level < len(folded) - 1:
+                return loop(self.extents[d], 0, 1, carried, lambda k, *inner: nest(level + 1, self._advance(r, d, k), self._advance(c, d, k), *inner))
+
+            def steps(k: ir.Value, *inner: ir.Value) -> list[ir.Value]:
+                out: list[ir.Value] = []
+                for u in range(sets):
+                    at = arith.AddIOp(k, index_constant(u)).result if u else k
+                    part = inner[u * count:(u + 1) * count]
+                    out += self._step(self._advance(r, d, at), self._advance(c, d, at), row_stride, height, vectors, lanes, part)
+                return out
+
+            return loop(self.extents[d], 0, sets, carried, steps)
+
+        total = nest(0, rows, columns, *accs, *[self._zero(lanes)] * (count * (sets - 1))) if folded else accs
+        for u in range(1, sets):
+            total = [arith.AddFOp(a, b).result for a, b in zip(total[:count], total[u * count:(u + 1) * count])] + total[count:]
+        for at, value in zip(places, total[:count], strict=True):
             vector.StoreOp(value, out.buffer, [at])
 
     def _step(self, rows: _Operand, columns: _Operand, row_stride: int, height: int, vectors: int, lanes: int, accs: Sequence[ir.Value]) -> list[ir.Value]:

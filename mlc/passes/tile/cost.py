@@ -26,7 +26,7 @@ class Rates:
     def of(target: Target) -> "Rates":
         lanes = target.vector_bits / 32
         return Rates(workers=max(2, min(target.cores, 64)), traffic=12.0, ops=lanes * 0.8, macs=lanes * 3.0, scratch=max(target.l2 // 2, 1 << 17),
-                     block=60.0, launch=800.0)
+                     block=150.0, launch=800.0)
 
 
 @dataclass(frozen=True)

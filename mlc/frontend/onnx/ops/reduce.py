@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
+
 from mlc.dialects import graph
 from mlc.dtypes import I64
 from mlc.errors import ModelError
@@ -25,6 +27,8 @@ def axis_of(ctx: NodeContext, axis: int, rank: int) -> int:
 def _axes(ctx: NodeContext, rank: int) -> list[int]:
     """From the attribute or, in later opsets, the input; none means all, or (noop_with_empty_axes) none."""
     given = ctx.attr("axes", None) if ctx.has_attr("axes") else ctx.maybe_value(1)
+    if given is not None and np.ndim(given) != 1:
+        raise ModelError(f"axes must be a vector, found {given}", node=ctx.label)
     axes = [] if given is None else [int(a) for a in given]
     if not axes:
         return [] if ctx.attr("noop_with_empty_axes", 0) else list(range(rank))

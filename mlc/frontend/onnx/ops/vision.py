@@ -14,6 +14,7 @@ from mlc.frontend.onnx.ops.reduce import axis_of
 from mlc.frontend.onnx.registry import converter
 from mlc.ir.mlir import ir
 
+MAX_GRID = 1 << 28  # points of an AffineGrid
 MAX_TAPS = 4  # more taps per element (antialiasing) are a matrix product
 
 
