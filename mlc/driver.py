@@ -1,5 +1,6 @@
 """The order of stages: model -> graph -> tile -> task -> code -> artifact. The only module that knows it."""
 
+import itertools
 import json
 import math
 import re
@@ -25,9 +26,11 @@ from mlc.passes.pipeline import run_pipeline
 from mlc.passes.registry import PassContext
 from mlc.passes.tile.model import volume
 from mlc.passes.tile.split_constants import split_constants
-from mlc.weights import Weight, WeightStore
+from mlc.weights import Weight, WeightStore, release
 
 Progress = Callable[[str, int, int], None]
+LEAST_PART = 64 << 20  # bytes of results of one part of const-eval
+PARTS = 6  # at most about as many: each is compiled anew, though equal kernels of one part only once
 LEVELS = ("graph", "tile", "task", "llvm", "asm")
 
 
@@ -119,29 +122,41 @@ def _generate(module: ir.Module, stages: _Stages) -> cpu.Code:
 
 
 def _evaluate_constants(module: ir.Module, stages: _Stages) -> None:
-    """Const-eval: compiles and runs what depends on weights alone; its results become weights."""
+    """Const-eval: compiles and runs what depends on weights alone; its results become weights.
+
+    In parts, so that of a large model only one part at a time is in memory both as it was and as it becomes.
+    """
+    budget = max(LEAST_PART, sum(w.bytes for w in stages.ctx.need_weights()) // PARTS)
+    while _evaluate_part(module, stages, budget):
+        stages.run(module, "mlc-dce")
+
+
+def _evaluate_part(module: ir.Module, stages: _Stages, budget: int) -> bool:
     weights = stages.ctx.need_weights()
     keys: list[str] = []
     shapes: list[tuple[tuple[int, ...], str]] = []
 
     def store(value: ir.Value) -> str:
-        keys.append(f"folded.{len(weights) + len(keys)}")
+        keys.append(next(k for n in itertools.count(len(weights)) if (k := f"folded.{n}") not in weights and k not in keys))
         shapes.append((tuple(value.type.shape), str(value.type.element_type)))
         return keys[-1]
 
-    constants = split_constants(module, store)
+    constants = split_constants(module, store, budget)
     if constants is None:
-        return
-    stages.run(module, "mlc-dce")
+        return False
     inner = _Stages(CompileOptions(target=stages.options.target, opt_level=2), stages.ctx, None)
     inner.run(constants, "choose-tiles,task-pipeline")
     code = _generate(constants, inner)
     specs = [{"name": k, "dtype": t, "shape": list(s)} for k, (s, t) in zip(keys, shapes)]
     plan = _plan_of(code, inner.options, [], specs, weights)
+    inputs = _weights(code, weights)
     artifact = Artifact.build(plan=plan, objects={"objects/model.o": cpu.object_code(code.text, cpu.machine(inner.options.target, 2))},
-                              weights=_weights(code, weights))
+                              weights=inputs)
     for key, array in zip(keys, executable(artifact)()):
         weights.add_array(key, array)
+    for _, array in inputs:
+        release(array)
+    return True
 
 
 def _weights(code: cpu.Code, weights: WeightStore) -> list[tuple[str, np.ndarray]]:

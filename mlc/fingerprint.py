@@ -12,6 +12,7 @@ import numpy as np
 import mlc
 from mlc.frontend.onnx.load import LoadedModel, ModelSource, load_model
 from mlc.options import CompileOptions
+from mlc.weights import release
 
 TOOLCHAIN = ("torch-mlir", "llvmlite", "onnx", "numpy", "ml_dtypes")
 
@@ -59,6 +60,7 @@ def _model_digest(loaded: LoadedModel) -> str:
         array = np.ascontiguousarray(weight.read())
         digest.update(f"\n{name!r} {weight.dtype} {weight.shape}\n".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
+        release(array)
     return digest.hexdigest()
 
 

@@ -1,5 +1,6 @@
 """Weights beside the IR: a name -> array table whose arrays are read (or memory-mapped) only when asked for."""
 
+import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,16 @@ class Weight:
     @property
     def bytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.bytes
+
+
+def release(array: np.ndarray) -> None:
+    """Says that the pages of an array on a mapped file will not be needed soon: they stop counting as this process's memory."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapped = base.obj if isinstance(base, memoryview) else None
+    if isinstance(mapped, mmap.mmap):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 class WeightStore:

@@ -9,7 +9,7 @@ from typing import Any
 from mlc.dialects._ext import OpBase, Operand, Operands, Region, Results, VerifyError, dialect
 from mlc.ir.mlir import ir
 
-Flow = dialect("flow", "Control flow over tensors: if, loop, while, call.")
+Flow = dialect("flow", "Control flow over tensors: if, loop, while.")
 
 
 class FlowOp(OpBase):
@@ -117,17 +117,6 @@ class WhileOp(FlowOp, name="while"):
         _expect_types("body takes", arguments[1:], operands[2:])
         _expect_types("yields", yielded[1:], operands[2:])
         _expect_types("results", results, operands[2:])
-
-
-class CallOp(FlowOp, name="call"):
-    """Calls a function of the module, by symbol name; it may call itself.
-
-    Example: %r = "flow.call"(%x) {callee = "leaf"} : (tensor<4xf32>) -> tensor<4xf32>
-    """
-
-    inputs: Operands
-    results_: Results
-    callee: str
 
 
 def _yield_of(region: ir.Region) -> list[ir.Value]:

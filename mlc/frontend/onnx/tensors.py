@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from mlc.artifact import aligned_empty
 from mlc.dtypes import BY_ONNX, DType
 from mlc.errors import ModelError, ResourceError, UnsupportedError
 from mlc.frontend.onnx.external import ExternalFiles
@@ -127,7 +128,11 @@ def decode(raw: memoryview, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
     if dtype.kind == "b":
         return (np.frombuffer(raw, np.uint8) != 0).reshape(shape)
     array = np.frombuffer(raw, dtype.numpy).reshape(shape)
-    return array if array.flags.aligned else array.copy()
+    if array.flags.aligned:
+        return array
+    copy = aligned_empty(shape, dtype.numpy)  # as the runtime wants it, or it would make another copy
+    copy[...] = array
+    return copy
 
 
 def _is_packed(dtype: DType) -> bool:

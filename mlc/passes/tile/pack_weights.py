@@ -63,14 +63,22 @@ def _columns(node: Node, graph: ir.Operation) -> tuple[int, Read] | None:
         return None
     for i, read in enumerate(node.reads):
         other = node.reads[1 - i]
-        variables = [e.only() for e in read.indices]
-        if (read.value in arguments and set(variables) == {column, *range(n, node.loops)} and len(variables) == node.loops - n + 1
-                and not any(e.coefficients[column] for e in other.indices)):
+        variables = [v for v in _order(read) if v != -1]
+        if (read.value in arguments and sorted(variables) == [column, *range(n, node.loops)] and not any(e.coefficients[column] for e in other.indices)):
             position = arguments.index(read.value)
             uses = list(read.value.uses)
             if len(uses) == 1 and (is_weight(graph.operands[position]) or _worth(node)):
                 return position, read
     return None
+
+
+def _order(read: Read) -> list[int]:
+    """The loop that walks each dimension of a read tensor; -1 for dimensions of extent 1, -2 where it is not plainly one loop."""
+    found = []
+    for e, size in zip(read.indices, read.value.type.shape, strict=True):
+        loop = e.only()
+        found.append(-1 if size == 1 and e.is_constant else -2 if loop is None else loop)
+    return found
 
 
 def _worth(node: Node) -> bool:
@@ -104,13 +112,13 @@ def _rewrite(graph: ir.Operation, argument: int, read: Read, node: Node, width: 
     """Packs the weight in front of the graph and names the logical tensor inside it."""
     weight = graph.operands[argument]
     column, n = len(node.shape) - 1, len(node.shape)
-    order = [e.only() for e in read.indices]
+    order = _order(read)
     shape = [node.shape[-1] // width, *node.over, width]
     dtype = BY_NAME[str(weight.type.element_type)]
 
     def element(*d: ir.AffineExpr) -> list[ir.AffineExpr]:
         lane = ir.AffineExpr.get_add(ir.AffineExpr.get_mul(d[0], width), d[-1])
-        return [lane if v == column else d[1 + v - n] for v in order]  # type: ignore[operator]
+        return [ir.AffineExpr.get_constant(0) if v < 0 else lane if v == column else d[1 + v - n] for v in order]
 
     with graph.location, ir.InsertionPoint(graph):
         packed = Builder().compute(shape, dtype, [(Tensor(weight, dtype), element)], lambda x: x).value

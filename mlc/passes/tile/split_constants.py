@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 
+from mlc.dtypes import BY_NAME
 from mlc.ir.mlir import func, ir
+from mlc.passes.tile.model import volume
 
 _SOURCES = ("tile.weight", "arith.constant")
 
 
-def split_constants(module: ir.Module, store: Callable[[ir.Value], str]) -> ir.Module | None:
+def split_constants(module: ir.Module, store: Callable[[ir.Value], str], budget: int) -> ir.Module | None:
     """Moves tile.graphs (and views) that read only weights into `@main() -> results` of a new module; None if there are none.
 
     Each result that @main still needs becomes a `tile.weight` whose key is `store(result)`, called in the order of the new @main's results.
+    budget: bytes of results, one at least, to move now; the rest is for further calls, so that not all weights are in memory twice.
     """
     main = next(op for op in module.body.operations if op.operation.name == "func.func")
     block = main.regions[0].blocks[0]
@@ -30,6 +33,9 @@ def split_constants(module: ir.Module, store: Callable[[ir.Value], str]) -> ir.M
     needed = [v for op in moved for v in op.results if any(u.owner.operation not in inside for u in v.uses) and _computed(v, inside)]
     if not needed:
         return None
+    needed = _within(needed, budget)
+    inside = _behind(needed, inside)
+    moved = [op for op in moved if op in inside]
     with module.operation.location:
         new = ir.Module.create()
         with ir.InsertionPoint(new.body):
@@ -53,6 +59,28 @@ def split_constants(module: ir.Module, store: Callable[[ir.Value], str]) -> ir.M
         if not any(next(iter(r.uses), None) is not None for r in op.results):
             op.erase()
     return new
+
+
+def _within(values: list[ir.Value], budget: int) -> list[ir.Value]:
+    """The first values, as many as together have `budget` bytes; one at least."""
+    size = 0
+    for i, value in enumerate(values):
+        size += volume(value.type.shape) * BY_NAME[str(value.type.element_type)].bytes
+        if i and size > budget:
+            return values[:i]
+    return values
+
+
+def _behind(values: list[ir.Value], candidates: set[ir.Operation]) -> set[ir.Operation]:
+    """Those candidates that compute the values."""
+    found: set[ir.Operation] = set()
+    todo = [v.owner for v in values]
+    while todo:
+        op = todo.pop()
+        if op in candidates and op not in found:
+            found.add(op)
+            todo += [v.owner for v in op.operands]
+    return found
 
 
 def _computed(value: ir.Value, inside: set[ir.Operation]) -> bool:

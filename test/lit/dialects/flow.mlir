@@ -38,15 +38,3 @@ func.func @while(%limit: tensor<i64>, %go: tensor<i1>, %x: tensor<4xf32>) {
   }) : (tensor<i64>, tensor<i1>, tensor<4xf32>) -> tensor<4xf32>
   return
 }
-
-// CHECK-LABEL: func.func @leaf(
-func.func @leaf(%x: tensor<4xf32>) -> tensor<4xf32> {
-  return %x : tensor<4xf32>
-}
-
-// CHECK-LABEL: func.func @call(
-// CHECK: "flow.call"(%{{.*}}) {callee = "leaf"} : (tensor<4xf32>) -> tensor<4xf32>
-func.func @call(%x: tensor<4xf32>) {
-  %r = "flow.call"(%x) {callee = "leaf"} : (tensor<4xf32>) -> tensor<4xf32>
-  return
-}

@@ -130,10 +130,3 @@ func.func @while_types(%n: tensor<i64>, %c: tensor<i1>, %x: tensor<4xf32>) {
   return
 }
 
-// -----
-
-func.func @call(%x: tensor<4xf32>) {
-  // expected-error@below {{'flow.call' op needs attribute 'callee' (str)}}
-  %r = "flow.call"(%x) : (tensor<4xf32>) -> tensor<4xf32>
-  return
-}

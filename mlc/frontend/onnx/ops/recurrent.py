@@ -215,10 +215,12 @@ def lstm(ctx: NodeContext) -> Sequence[ir.Value | None]:
 
     def step(d: int, x: ir.Value, states: list[ir.Value]) -> list[ir.Value]:
         (f, g, h), (hidden, cell), peep = layer.activations[d], states, peepholes[d]
-        x = add(x, graph.matmul(hidden, weights[d], transpose_b=True))
+        # Gates are a dimension of their own: a block can then make the four of a hidden unit and finish the unit in place.
+        shape = (layer.batch, 4, layer.hidden)
+        x = add(reshape(x, shape), graph.einsum("bk,gnk->bgn", hidden, reshape(weights[d], (4, layer.hidden, layer.hidden))))
 
         def gate(k: int, function: Activation, seen: ir.Value | None = None) -> ir.Value:
-            v = layer.gate(x, k)
+            v = reshape(cut(x, 1, k, 1), (layer.batch, layer.hidden))
             if peep is not None and seen is not None:
                 v = add(v, mul(layer.gate(peep, k), seen))
             return function(layer.clipped(v))
