@@ -91,7 +91,8 @@ def child(path: Path) -> None:
     from mlc.target import Target
 
     def compiled(model: Path, watch: Watch | None) -> None:
-        artifact = build(model, CompileOptions(target=Target.parse("cpu")), cached=False, report=watch.enter if watch else lambda *_: None).artifact
+        report = watch.enter if watch else lambda *_: None
+        artifact = build(model, CompileOptions(target=Target.parse("cpu")), cached=False, report=report).artifact
         if watch:
             watch.enter("load")
         exe = executable(artifact, 1)

@@ -16,7 +16,7 @@ from mlc.target import Target
 if TYPE_CHECKING:
     from mlc.artifact import Artifact
     from mlc.cache import Cache
-    from mlc.frontend.onnx.load import ModelSource
+    from mlc.frontend.onnx.load import LoadedModel, ModelSource
     from mlc.runtime.executor import Executable
 
 
@@ -54,7 +54,7 @@ class Built:
     hit: bool = False
 
 
-def build(model: "ModelSource", options: CompileOptions, *, cached: bool = True, report: Report = ignore) -> Built:
+def build(model: "ModelSource | LoadedModel", options: CompileOptions, *, cached: bool = True, report: Report = ignore) -> Built:
     """Compiles through the cache; without it where IR dumps or timings are wanted, which only a real compile gives."""
     from mlc.artifact import read_artifact
 
@@ -75,7 +75,8 @@ def build(model: "ModelSource", options: CompileOptions, *, cached: bool = True,
     return Built(artifact)
 
 
-def _open_cache(model: "ModelSource", options: CompileOptions, report: Report) -> "tuple[Cache | None, str | None]":
+def _open_cache(model: "ModelSource | LoadedModel", options: CompileOptions,
+                report: Report) -> "tuple[Cache | None, str | None]":
     from mlc.cache import Cache
     from mlc.fingerprint import cache_key
 
@@ -84,7 +85,7 @@ def _open_cache(model: "ModelSource", options: CompileOptions, report: Report) -
     return cache, None if cache is None else cache_key(model, options)
 
 
-def _compile(model: "ModelSource", options: CompileOptions, report: Report) -> "Artifact":
+def _compile(model: "ModelSource | LoadedModel", options: CompileOptions, report: Report) -> "Artifact":
     from mlc.driver import compile_model
 
     return compile_model(model, options, progress=report)

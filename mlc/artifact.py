@@ -193,19 +193,26 @@ def _header(specs: list[TensorSpec], at: int) -> tuple[bytes, int]:
     """Safetensors' JSON header for a member whose bytes start `at` in the file, and the member's size. Spaces behind the JSON and `__pad`
     tensors (the format allows no holes) put each tensor on a multiple of ALIGN in the file."""
     header: dict[str, Any] = {}
+    names = {spec.name for spec in specs}
     end = 0
     for i, spec in enumerate(specs):
         dtype = _SAFETENSORS.get(spec.dtype.name, "U8")
         header[spec.name] = {"dtype": dtype, "shape": list(spec.shape), "data_offsets": [end, end + spec.bytes]}
         end += spec.bytes
         if pad := -end % ALIGN:
-            header[f"__pad{i}"] = {"dtype": "U8", "shape": [pad], "data_offsets": [end, end + pad]}
+            header[_unused(f"__pad{i}", names)] = {"dtype": "U8", "shape": [pad], "data_offsets": [end, end + pad]}
             end += pad
-    if len(header) != len(specs) + sum(1 for s in specs if s.bytes % ALIGN):
-        raise CompilerError("two weights in the plan share a name, or one is called __pad*")
+    if len(names) != len(specs):
+        raise CompilerError("two weights in the plan share a name")
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-(at + 8 + len(text)) % ALIGN)
     return text, 8 + len(text) + end
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name = f"_{name}"
+    return name
 
 
 def _arrays(specs: list[TensorSpec], weights: "WeightStore | Iterable[tuple[str, np.ndarray]]") -> Iterator[tuple[str, np.ndarray]]:

@@ -4,8 +4,7 @@ import itertools
 import json
 import math
 import re
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ from mlc.backends.cpu import backend as cpu
 from mlc.dtypes import BF16, BY_NAME
 from mlc.errors import OptionError, TargetError
 from mlc.frontend.onnx.importer import ImportedModel, import_model
-from mlc.frontend.onnx.load import ModelSource
+from mlc.frontend.onnx.load import LoadedModel, ModelSource
 from mlc.ir.context import make_context
 from mlc.ir.mlir import ir
 from mlc.load import executable
@@ -56,7 +55,7 @@ class _Stages:
         run_pipeline(module, f"builtin.module({pipeline})", self.ctx, instrumentation=self.watch)
 
 
-def compile_model(model: ModelSource, options: CompileOptions, *, progress: Progress | None = None) -> Artifact:
+def compile_model(model: ModelSource | LoadedModel, options: CompileOptions, *, progress: Progress | None = None) -> Artifact:
     """Compiles a model for `options.target`. Raises a subclass of MlcError."""
     _check_target(options)
     with make_context() as context:
@@ -115,7 +114,7 @@ def _to_task(module: ir.Module, stages: _Stages, stop: str = "") -> bool:
 
 
 def _generate(module: ir.Module, stages: _Stages) -> cpu.Code:
-    return cpu.generate(module, stages.ctx, lambda m: stages.run(m, "cpu-kernel-pipeline"))
+    return cpu.generate(module, lambda m: stages.run(m, "cpu-kernel-pipeline"))
 
 
 # -- constants ----------------------------------------------------------------------------------------------------------
@@ -166,7 +165,7 @@ def _weights(code: cpu.Code, weights: WeightStore) -> list[tuple[str, np.ndarray
 
 def _constant(value: ir.Attribute) -> np.ndarray:
     """The array of a dense attribute in storage type."""
-    type_ = value.type  # type: ignore[attr-defined]
+    type_ = value.type
     dtype, shape = BY_NAME[str(type_.element_type)].numpy, tuple(type_.shape)
     if dtype == BF16.numpy:  # the bindings cannot read bf16
         return _from_text(str(value), shape)
@@ -181,7 +180,8 @@ def _from_text(text: str, shape: tuple[int, ...]) -> np.ndarray:
         array = np.frombuffer(bytes.fromhex(body[3:-1]), np.uint16).view(BF16.numpy)
     else:
         words = re.findall(r"[^\s,\[\]]+", body)
-        array = np.array([np.array(int(w, 16), np.uint16).view(BF16.numpy) if w.startswith("0x") else BF16.numpy.type(w) for w in words], BF16.numpy)
+        numbers = [np.array(int(w, 16), np.uint16).view(BF16.numpy) if w.startswith("0x") else BF16.numpy.type(w) for w in words]
+        array = np.array(numbers, BF16.numpy)
     return np.ascontiguousarray(np.broadcast_to(array, (math.prod(shape),)) if array.size == 1 else array).reshape(shape)
 
 
@@ -196,22 +196,22 @@ def _plan(imported: ImportedModel, code: cpu.Code, stages: _Stages) -> dict[str,
     return plan
 
 
-def _plan_of(code: cpu.Code, options: CompileOptions, inputs: list[dict[str, Any]], outputs: list[Mapping[str, Any]],
+def _plan_of(code: cpu.Code, options: CompileOptions, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]],
              weights: WeightStore) -> dict[str, Any]:
     launches: dict[str, list[list[str]]] = {}
     for name, nodes in code.launches:
         launches.setdefault(name, []).append(nodes)
-    kernels = [{"name": n, "blocks": volume(code.grids[n]), "grid": code.grids[n], "launches": len(all_), "nodes": sorted({x for l in all_ for x in l})}
-               for n, all_ in launches.items()]
+    kernels = [{"name": name, "blocks": volume(code.grids[name]), "grid": code.grids[name], "launches": len(each),
+                "nodes": sorted({node for nodes in each for node in nodes})} for name, each in launches.items()]
     entries = []
     for key in code.weights:
         if key in code.constants:
             array = _constant(code.constants[key])
-            entries.append(_entry(key, str(code.constants[key].type.element_type), array.shape))  # type: ignore[attr-defined]
+            entries.append(_entry(key, str(code.constants[key].type.element_type), array.shape))
         else:
             weight: Weight = weights[key]
             entries.append(_entry(key, weight.dtype.name, weight.shape))
-    return {"target": str(options.target), "entry": code.entry, "arena_bytes": code.arena, "inputs": inputs, "outputs": list(outputs),
+    return {"target": str(options.target), "entry": code.entry, "arena_bytes": code.arena, "inputs": list(inputs), "outputs": list(outputs),
             "weights": entries, "objects": ["objects/model.o"], "kernels": kernels, "cpu_features": list(options.target.features),
             "max_threads": max([volume(g) for g in code.grids.values()], default=1) or 1}
 

@@ -35,10 +35,6 @@ class DType:
     def is_integer(self) -> bool:
         return self.kind in "iu"
 
-    @property
-    def is_signed(self) -> bool:
-        return self.kind in "fi"
-
     def __str__(self) -> str:
         return self.name
 

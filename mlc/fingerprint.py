@@ -17,7 +17,7 @@ from mlc.weights import release
 TOOLCHAIN = ("torch-mlir", "llvmlite", "onnx", "numpy", "ml_dtypes")
 
 
-def cache_key(model: ModelSource, options: CompileOptions) -> str | None:
+def cache_key(model: ModelSource | LoadedModel, options: CompileOptions) -> str | None:
     """The key text of a compile; None if it cannot be told from the model alone (weights outside the model and its initializers)."""
     loaded = load_model(model)
     if any(tensor.data_location == tensor.EXTERNAL for tensor in _attribute_tensors(loaded.proto)):

@@ -36,10 +36,6 @@ class Target:
     registers: int = 0
     warp: int = 0
 
-    @property
-    def is_gpu(self) -> bool:
-        return self.kind != "cpu"
-
     def has(self, feature: str) -> bool:
         return feature in self.features
 

@@ -3,6 +3,7 @@
 import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def release(array: np.ndarray) -> None:
     """Says that the pages of an array on a mapped file will not be needed soon: they stop counting as this process's memory."""
     base: object = array
     while isinstance(base, np.ndarray):
-        base = base.base
+        base = cast("object", base.base)  # the stubs know only of arrays
     mapped = base.obj if isinstance(base, memoryview) else None
     if isinstance(mapped, mmap.mmap):
         mapped.madvise(mmap.MADV_DONTNEED)

@@ -29,8 +29,8 @@ class Machine:
 
     def target_machine(self) -> llvm.TargetMachine:
         _initialize()
-        return llvm.Target.from_triple(self.triple).create_target_machine(cpu=self.cpu, features=self.features, opt=self.opt_level, reloc="pic",
-                                                                          codemodel="small")
+        target = llvm.Target.from_triple(self.triple)
+        return target.create_target_machine(cpu=self.cpu, features=self.features, opt=self.opt_level, reloc="pic", codemodel="small")
 
 
 _TOKEN = re.compile(r"\b(half|bfloat|float|double)\b"

@@ -212,8 +212,8 @@ class Builder:
         dtype = BY_NUMPY[array.dtype]
         type_ = tensor_type(array.shape, dtype)
         raw = np.frombuffer(array.tobytes(), np.uint8)
-        storage = {"f16": np.float16, "bf16": np.uint16, "f32": np.float32, "f64": np.float64, "i8": np.int8, "i16": np.int16, "i32": np.int32,
-                   "i64": np.int64}[dtype.storage]
+        storage = {"f16": np.float16, "bf16": np.uint16, "f32": np.float32, "f64": np.float64,
+                   "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64}[dtype.storage]
         value = ir.DenseElementsAttr.get(raw.view(storage).reshape(array.shape), type=type_)
         return Tensor(arith.ConstantOp(type_, value).result, dtype)
 
@@ -231,7 +231,8 @@ def _unique(tensors: Sequence[Tensor]) -> list[Tensor]:
     return list(seen.values())
 
 
-def _fold_splats(reads: Sequence[tuple[Tensor, IndexFn]], body: Callable[..., Any]) -> tuple[list[tuple[Tensor, IndexFn]], Callable[..., Any]]:
+def _fold_splats(reads: Sequence[tuple[Tensor, IndexFn]],
+                 body: Callable[..., Any]) -> tuple[list[tuple[Tensor, IndexFn]], Callable[..., Any]]:
     """Reads of splat constants become constants of the body."""
     splats = {i: s for i, (t, _) in enumerate(reads) if (s := _splat(t)) is not None}
     if not splats:

@@ -21,7 +21,8 @@ from typing import Any, ClassVar
 from torch_mlir import ir
 from torch_mlir._mlir_libs import _mlir
 
-__all__ = ["OPS", "Dialect", "OpBase", "Operand", "Operands", "Region", "Result", "Results", "VerifyError", "operations", "to_attr", "to_py", "verify"]
+__all__ = ["OPS", "Dialect", "OpBase", "Operand", "Operands", "Region", "Result", "Results", "VerifyError", "operations", "to_attr",
+           "to_py", "verify"]
 
 
 class VerifyError(ValueError):
@@ -50,7 +51,10 @@ class Region:
 
 Dialect = ir.Dialect
 OPS: dict[str, "type[OpBase]"] = {}
-_ATTRIBUTES: dict[type, tuple[type, ...]] = {ir.Attribute: (ir.Attribute,), int: (int,), float: (float, int), bool: (bool,), str: (str,), list: (list,), dict: (dict,), ir.Type: (ir.Type,)}
+_ATTRIBUTES: dict[type, tuple[type, ...]] = {
+    ir.Attribute: (ir.Attribute,), ir.Type: (ir.Type,), int: (int,), float: (float, int), bool: (bool,), str: (str,), list: (list,),
+    dict: (dict,),
+}
 
 
 def dialect(namespace: str, summary: str) -> type[ir.Dialect]:
@@ -80,7 +84,7 @@ def to_attr(value: object) -> ir.Attribute:
         case list() | tuple():
             return ir.ArrayAttr.get([to_attr(v) for v in value])
     if hasattr(value, "item"):  # numpy scalars
-        return to_attr(value.item())  # type: ignore[attr-defined]
+        return to_attr(value.item())
     raise TypeError(f"no attribute form for {type(value).__name__}: {value!r}")
 
 
@@ -168,7 +172,8 @@ def _accessor(cls: type[OpBase], field: str, kind: Any, index: int) -> Any:
 
 def _check_fields(op: OpBase) -> None:
     cls, operation = type(op), op.operation
-    for what, single, many, found in (("operand", Operand, Operands, len(operation.operands)), ("result", Result, Results, len(operation.results))):
+    counts = ("operand", Operand, Operands, len(operation.operands)), ("result", Result, Results, len(operation.results))
+    for what, single, many, found in counts:
         least, exact = cls.count(single), cls.count(many) == 0
         if found < least or (exact and found != least):
             raise VerifyError(f"takes {'' if exact else 'at least '}{least} {what}{'s' * (least != 1)}, got {found}")

@@ -92,8 +92,8 @@ class LoopOp(FlowOp, name="loop"):
 class WhileOp(FlowOp, name="while"):
     """While the condition holds and fewer than `limit` iterations are done: ONNX's Loop without outputs per iteration.
 
-    Operands: limit (tensor<i64>), condition (tensor<i1>), initial values. Body arguments: iteration (tensor<i64>), values. It yields the next
-    condition and the next values. Results: the last values.
+    Operands: limit (tensor<i64>), condition (tensor<i1>), initial values. Body arguments: iteration (tensor<i64>), values. It yields the
+    next condition and the next values. Results: the last values.
 
     Example:
       %r = "flow.while"(%limit, %go, %x) ({

@@ -10,5 +10,5 @@ _mlir.globals.append_dialect_search_prefix("mlc.dialects")
 
 MLIRError = ir.MLIRError
 
-__all__ = ["MLIRError", "PassManager", "affine", "arith", "bufferization", "cf", "func", "ir", "linalg", "llvm", "math", "memref", "rewrite",
-           "scf", "tensor", "vector"]
+__all__ = ["MLIRError", "PassManager", "affine", "arith", "bufferization", "cf", "func", "ir", "linalg", "llvm", "math", "memref",
+           "rewrite", "scf", "tensor", "vector"]

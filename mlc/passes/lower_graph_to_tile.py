@@ -50,11 +50,13 @@ class _Lowering:
                     try:
                         results = view.decompose(self.builder, [self.values[v] for v in operation.operands])
                     except (TypeError, ValueError, KeyError, NotImplementedError) as error:
-                        raise CompilerError(f"decomposition of {operation.name} failed: {type(error).__name__}: {error}\n  {operation}") from error
+                        what = f"{type(error).__name__}: {error}\n  {operation}"
+                        raise CompilerError(f"decomposition of {operation.name} failed: {what}") from error
                 for old, new in zip(operation.results, results, strict=True):
                     expected = TensorType.of(old)
                     if (new.shape, new.dtype) != (expected.shape, expected.dtype):
-                        raise CompilerError(f"decomposition of {operation.name} gives {new.value.type} ({new.dtype}), not {expected.mlir()}")
+                        found = f"{new.value.type} ({new.dtype})"
+                        raise CompilerError(f"decomposition of {operation.name} gives {found}, not {expected.mlir()}")
                     self.values[old] = new
                 dead.append(operation)
             else:

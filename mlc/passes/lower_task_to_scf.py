@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mlc.ir.clone import clone
 from mlc.ir.mlir import arith, func, ir, memref, scf
 from mlc.layout.linear import row_major
 from mlc.passes.registry import Pass, PassContext
@@ -95,7 +96,7 @@ class _Kernel:
                 elif op.name in ("task.end", "task.barrier"):
                     continue  # one thread runs a block: its program order is the barrier
                 else:
-                    self._clone(op)
+                    clone(op, self.env)
 
     def _foreach(self, op: ir.Operation) -> None:
         if volume(op.opview.py("extents")):
@@ -106,21 +107,6 @@ class _Kernel:
             foreach = _as_foreach(op)
             self._foreach(foreach)
             foreach.erase()
-
-    def _clone(self, op: ir.Operation) -> None:
-        copy = op.clone()
-        _remap(copy, self.env)
-        self.env.update(zip(op.results, copy.results))
-
-
-def _remap(op: ir.Operation, env: dict[ir.Value, ir.Value]) -> None:
-    for i, v in enumerate(op.operands):
-        if v in env:
-            op.operands[i] = env[v]
-    for region in op.regions:
-        for block in region:
-            for inner in block.operations:
-                _remap(inner.operation, env)
 
 
 def _as_foreach(op: ir.Operation) -> ir.Operation:

@@ -66,7 +66,7 @@ class _Plan:
 
     # -- destinations -----------------------------------------------------------------------------------------------
     def _aim(self, values: Sequence[ir.Value], buffers: Sequence[ir.Value]) -> None:
-        """Values that a region hands out are made in their final place when a tile.graph or flow op makes them (first come, first served)."""
+        """Values that a region hands out are made in their final place if a tile.graph or flow op makes them (first come, first served)."""
         for value, buffer in zip(values, buffers, strict=True):
             owner = value.owner
             while not isinstance(owner, ir.Block) and owner.name == "tile.view":
@@ -113,10 +113,12 @@ class _Plan:
     def _arith_constant(self, op: ir.Operation) -> None:
         value = op.results[0]
         if isinstance(value.type, ir.RankedTensorType):
-            self.memory[value] = task.ConstantOp.build([], [memref_type(value.type)], {"value": op.attributes["value"]}).operation.results[0]
+            constant = task.ConstantOp.build([], [memref_type(value.type)], {"value": op.attributes["value"]})
+            self.memory[value] = constant.operation.results[0]
 
     def _tile_view(self, op: ir.Operation) -> None:
-        self.memory[op.results[0]] = task.ViewOp.build([self.memory[op.operands[0]]], [memref_type(op.results[0].type)]).operation.results[0]
+        view = task.ViewOp.build([self.memory[op.operands[0]]], [memref_type(op.results[0].type)])
+        self.memory[op.results[0]] = view.operation.results[0]
 
     def _tile_graph(self, op: ir.Operation) -> None:
         results = [self._result_buffer(v) for v in op.results]
@@ -237,7 +239,7 @@ class _Plan:
 
 
 def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation | None:
-    """A kernel from the schedule that stands in the IR (tile.sizes, tile.level); unscheduled graphs are one block. None: there can be none."""
+    """A kernel from the schedule in the IR (tile.sizes, tile.level); unscheduled graphs are one block. None: there can be none."""
     inlined = {n: n.level == "register" for n in nodes}
     block = graph.regions[0].blocks[0]
     outs = list(block.operations[len(block.operations) - 1].operation.operands)
@@ -249,13 +251,6 @@ def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation 
     if regions is None:
         return None
     return KernelEmitter(graph, nodes, tile, regions, inlined, name).emit()
-
-
-def _storage(buffer: ir.Value) -> ir.Value:
-    """The buffer that a view or slice is part of."""
-    while not isinstance(buffer.owner, ir.Block) and buffer.owner.name in ("task.view", "task.slice"):
-        buffer = buffer.owner.operands[0]
-    return buffer
 
 
 def _storage(buffer: ir.Value) -> ir.Value:

@@ -43,7 +43,8 @@ PASSES: dict[str, str] = {
 }
 
 PIPELINES: dict[str, str] = {
-    "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,mlc-cse,mlc-dce",
+    "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,mlc-cse,"
+                      "mlc-dce",
     "tile-pipeline": "fold-views,mlc-dce,hoist,connect,choose-tiles,pack-weights,hoist,choose-tiles,mlc-dce",
     "task-pipeline": "lower-tile-to-task,plan-memory",
     "cpu-kernel-pipeline": "lower-task-to-scf,expand-math",

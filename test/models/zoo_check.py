@@ -2,7 +2,7 @@
 
     python test/models/zoo_check.py DIR [NAME ...] [--markdown FILE] [--threads 2] [--timeout 600] [--no-latency]
 
-A model is DIR/NAME.onnx with NAME.npz beside it: in0, in1, ... in the order of the graph's inputs, out0, ... as the framework computed them.
+A model is DIR/NAME.onnx with NAME.npz beside it: in0, in1, ... in the order of the graph's inputs, out0, ... as the framework computed.
 NAME is `<model>.<style>`, the style telling how it was exported; `resnet50` alone means all its styles. Each model runs in a child process,
 so that a crash, a hang or a hunger for memory is a row of the table. Exit code: 1 if a model failed or is inaccurate.
 """

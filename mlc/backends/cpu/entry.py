@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mlc.ir.clone import clone
 from mlc.ir.mlir import arith, func, ir, llvm, scf
 from mlc.passes.tile.model import element_bytes, volume
 
@@ -58,7 +59,7 @@ done:
 
 @dataclass
 class EntryBuilder:
-    """Builds the entry function in a module where kernels are llvm.func already. `weights` collects keys in the order of the weights array."""
+    """Builds the entry function in a module where kernels are llvm.func already. `weights`: keys in the order of the weights array."""
 
     grids: Mapping[str, Sequence[int]]
     weights: list[str] = field(default_factory=list)
@@ -116,10 +117,7 @@ class EntryBuilder:
             if handler is not None:
                 handler(op)
             elif op.name not in ("func.return", "scf.yield", "scf.condition"):
-                copy = op.clone()
-                for i, v in enumerate(op.operands):
-                    copy.operands[i] = self.env[v]
-                self.env.update(zip(op.results, copy.results))
+                clone(op, self.env)
 
     def _task_weight(self, op: ir.Operation) -> None:
         self._weight(op, op.attributes["key"].value)

@@ -11,7 +11,10 @@ _KERNELS = (
     "convert-arith-to-llvm,convert-index-to-llvm,finalize-memref-to-llvm,convert-func-to-llvm{use-bare-ptr-memref-call-conv=1},"
     "convert-cf-to-llvm,convert-ub-to-llvm,reconcile-unrealized-casts,canonicalize,cse)"
 )
-_ENTRY = "builtin.module(canonicalize,cse,convert-scf-to-cf,convert-arith-to-llvm,convert-index-to-llvm,convert-func-to-llvm,convert-cf-to-llvm,reconcile-unrealized-casts)"
+_ENTRY = (
+    "builtin.module(canonicalize,cse,convert-scf-to-cf,convert-arith-to-llvm,convert-index-to-llvm,convert-func-to-llvm,"
+    "convert-cf-to-llvm,reconcile-unrealized-casts)"
+)
 
 
 def run_upstream(module: ir.Module, pipeline: str, what: str) -> None:

@@ -55,8 +55,9 @@ class TensorType:
 class GraphOp(OpBase):
     """Base of graph ops.
 
-    A subclass states `infer(types, **attrs) -> list[TensorType]` (shape rule; raises VerifyError) and `decompose(self, b, xs) -> list[Tensor]`
-    (its meaning in linalg, through the Builder, on operands xs). Attributes are plain Python values in both: `self.py("axis")` or `self.axis`.
+    A subclass states `infer(types, **attrs) -> list[TensorType]` (shape rule; raises VerifyError) and
+    `decompose(self, b, xs) -> list[Tensor]` (its meaning in linalg, through the Builder, on operands xs).
+    Attributes are plain Python values in both: `self.py("axis")` or `self.axis`.
     """
 
     dialect = Graph

@@ -40,7 +40,7 @@ class ElementwiseOp(GraphOp, name="elementwise"):
 
     inputs: Operands
     fn: str
-    params: list = []  # noqa: RUF012
+    params: list = []
     y: Result
 
     @staticmethod

@@ -313,7 +313,7 @@ def _nms(b: Builder, boxes: Tensor, scores: Tensor, limit: Tensor, iou: Tensor, 
 
         return [*b.for_(0, n, [m, y], candidate), order, spare]
 
-    def of_batch(batch: Scalar, *state: object) -> list:
+    def of_batch(batch: Scalar, *state: Tensor | Scalar) -> list:
         return b.for_(0, classes, list(state), lambda c, *inner: of_class(batch, c, *inner))
 
     state = [constant(0, I64), filled(b, (rows, 3), I64, 0), filled(b, (n,), I64, 0), filled(b, (n,), I64, 0)]

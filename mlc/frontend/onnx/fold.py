@@ -68,7 +68,7 @@ def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, 
 
 
 def _indices_fit(node: NodeProto, inputs: Sequence[Tensor | None]) -> bool:
-    """Whether a GatherElements stays inside its data. The reference wraps other indices around, one length at a time: 2**63 takes for ever."""
+    """Whether a GatherElements stays inside its data. The reference wraps other indices around, one length at a time (2**63: for ever)."""
     data, indices = inputs[0], inputs[1]
     axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
     if data is None or indices is None or not -data.rank <= axis < data.rank:

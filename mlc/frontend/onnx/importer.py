@@ -55,7 +55,7 @@ def import_model(model: LoadedModel | ModelSource, *, shapes: ShapeSpec | None =
     shapes: sizes for inputs (or symbolic dimensions) that the model leaves open. values: inputs fixed at compile time.
     UnsupportedError lists every node that mlc cannot do; ShapeError says which flag is missing.
     """
-    loaded = model if isinstance(model, LoadedModel) else load_model(model)
+    loaded = load_model(model)
     inputs = model_inputs(loaded.proto.graph, {*loaded.weights, *loaded.skipped}, shapes or {}, values or {})
     with context, ir.Location.file(loaded.name, 0, 0):
         return Importer(loaded).run(inputs)

@@ -33,8 +33,9 @@ def isolated(node: NodeProto, inputs: Sequence[Tensor | None]) -> tuple[NodeProt
     return local, {name: t for name, t in zip(names, inputs, strict=True) if t is not None}
 
 
-def infer(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int]) -> dict[str, Inferred] | None:
-    """Types and shapes of the outputs, by name; None if onnx refuses the node (the converter has better words for what is wrong with it)."""
+def infer(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tensor],
+          opsets: Mapping[str, int]) -> dict[str, Inferred] | None:
+    """Types and shapes of the outputs, by name; None if onnx refuses the node (the converter has better words for what is wrong)."""
     try:
         found = _infer(schema, node, given, opsets)
     except REFUSALS:
@@ -59,7 +60,8 @@ def objection(schema: onnx.defs.OpSchema | None, node: NodeProto, inputs: Sequen
     return None
 
 
-def _infer(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tensor], opsets: Mapping[str, int]) -> dict[str, onnx.TypeProto]:
+def _infer(schema: onnx.defs.OpSchema, node: NodeProto, given: Mapping[str, Tensor],
+           opsets: Mapping[str, int]) -> dict[str, onnx.TypeProto]:
     types = {name: helper.make_tensor_type_proto(t.dtype.onnx, t.shape) for name, t in given.items()}
     data = {name: numpy_helper.from_array(t.value) for name, t in given.items() if t.is_known and t.size <= MAX_INFERENCE_ELEMENTS}
     imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]

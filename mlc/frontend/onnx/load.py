@@ -43,11 +43,13 @@ class LoadedModel:
         return opsets_of(self.proto.opset_import)
 
 
-def load_model(source: ModelSource, *, directory: str | os.PathLike[str] | None = None) -> LoadedModel:
-    """Reads and checks an ONNX model. directory: of external data, for a model that is not given as a path.
+def load_model(source: ModelSource | LoadedModel, *, directory: str | os.PathLike[str] | None = None) -> LoadedModel:
+    """Reads and checks an ONNX model; a loaded one is given back. directory: of external data, for a model that is no path.
 
     ModelError: damaged or not ONNX. UnsupportedError: an opset newer than the installed onnx. ResourceError: the file cannot be read.
     """
+    if isinstance(source, LoadedModel):
+        return source
     path: Path | None = None
     raw: dict[int, memoryview] = {}
     if isinstance(source, ModelProto):

@@ -77,7 +77,7 @@ def _fold(op: Any) -> ir.Value | None:
         return constant(folded.astype(out.dtype.numpy))
 
 
-RULES: dict[str, list[Rule]] = {cls.OPERATION_NAME: [_fold] for cls in _FOLDS}  # type: ignore[attr-defined]
+RULES: dict[str, list[Rule]] = {cls.OPERATION_NAME: [_fold] for cls in _FOLDS}
 
 
 @dataclass(frozen=True)

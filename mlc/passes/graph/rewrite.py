@@ -20,7 +20,7 @@ MAX_SWEEPS = 64  # of real models none needs more than ten; more means two rules
 def producer(value: ir.Value, cls: type, /, **attributes: object) -> Any:
     """The op that makes `value`, if it is a `cls` whose attributes have these values; else None."""
     operation = defining(value)
-    if operation is None or operation.name != cls.OPERATION_NAME:  # type: ignore[attr-defined]
+    if operation is None or operation.name != cls.OPERATION_NAME:
         return None
     op = operation.opview
     return op if all(op.py(name) == expected for name, expected in attributes.items()) else None

@@ -66,9 +66,9 @@ class View:
                 cuts[at].append(piece)
                 dims[-1].append((at, len(cuts[at]) - 1))
                 need, rest = need // piece, rest // piece
-        return view._split(cuts, dims, shape)
+        return view._split(cuts, dims)
 
-    def _split(self, cuts: list[list[int]], dims: list[list[tuple[int, int]]], shape: Sequence[int]) -> "View":
+    def _split(self, cuts: list[list[int]], dims: list[list[tuple[int, int]]]) -> "View":
         order = self.order
         pieces = {atom: cuts[at] for at, atom in enumerate(order)}
         first: dict[int, int] = {}

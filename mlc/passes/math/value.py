@@ -33,7 +33,7 @@ class Value:
 
     @property
     def bits(self) -> int:
-        return self.element.width  # type: ignore[attr-defined]
+        return self.element.width
 
     @property
     def is_float(self) -> bool:

@@ -34,7 +34,7 @@ class Memory:
 
     def access(self, buffer: ir.Value, indices: Sequence[ir.Value], map_: ir.Attribute) -> Access:
         """The access of a task.load, task.store or task.mma operand."""
-        linear = map_to_linear(map_.value)  # type: ignore[attr-defined]
+        linear = map_to_linear(map_.value)
         assert linear is not None, f"not linear: {map_}"
         total = flatten(linear, buffer.type.shape, len(indices))
         strides: dict[ir.Value, int] = {}

@@ -7,7 +7,7 @@ from mlc.ir.affine import from_linear
 from mlc.ir.mlir import arith, ir, memref
 from mlc.layout.linear import Linear
 from mlc.passes.tile.cost import sink_nodes
-from mlc.passes.tile.model import Node, volume
+from mlc.passes.tile.model import Node, Read, volume
 from mlc.passes.tile.region import Region
 
 _COMBINE = {"addf", "mulf", "maximumf", "minimumf", "addi", "muli", "andi", "ori", "xori", "maxsi", "maxui", "minsi", "minui"}
@@ -92,10 +92,10 @@ class KernelEmitter:
             self.constants = {}
             values = self._values(node, at, list(body.arguments))
             for v, (target, is_global) in zip(values, targets, strict=True):
-                self._access(task.StoreOp, [v, target], self._place(node, at, is_global, n), list(body.arguments))
+                self._access(task.StoreOp, [v, target], self._place(at, is_global, n), list(body.arguments))
             task.YieldOp.build([], [])
 
-    def _place(self, node: Node, at: Region, is_global: bool, loops: int) -> list[Linear]:
+    def _place(self, at: Region, is_global: bool, loops: int) -> list[Linear]:
         """Where the node's point d is stored, over (d, block offsets)."""
         count = loops + len(self.tile)
         return [self._coordinate(Linear.variable(i, count), at.offsets[i], loops) if is_global else Linear.variable(i, count)
@@ -165,10 +165,10 @@ class KernelEmitter:
             self.constants[value] = copy.results[0]
         return self.constants[value]
 
-    def _read(self, read: object, coordinates: Sequence[Linear], indices: Sequence[ir.Value]) -> ir.Value:
+    def _read(self, read: Read, coordinates: Sequence[Linear], indices: Sequence[ir.Value]) -> ir.Value:
         count = len(coordinates[0].coefficients) if coordinates else len(self.tile) + len(indices)
-        place = [e.compose(coordinates, count) for e in read.indices]  # type: ignore[attr-defined]
-        value = read.value  # type: ignore[attr-defined]
+        place = [e.compose(coordinates, count) for e in read.indices]
+        value = read.value
         source = self.producer.get(value)
         if source is not None and self.inlined.get(source):
             return self._body(source, place, indices, [])[0]
@@ -223,9 +223,10 @@ class KernelEmitter:
                 places.append([coordinates[n - 1], *coordinates[n:]])
             else:
                 places.append(self._localise(r.value, place, count))
-        own = self._place(node, at, target[1], n + k)
+        own = self._place(at, target[1], n + k)
         keep = [*range(n + k), *[n + k + i for i, o in enumerate(self.offsets) if o is not None]]
-        maps = [ir.AffineMapAttr.get(from_linear([Linear(tuple(e.coefficients[i] for i in keep), e.const) for e in p], len(keep))) for p in (*places, own)]
+        kept = [[Linear(tuple(e.coefficients[i] for i in keep), e.const) for e in p] for p in (*places, own)]
+        maps = [ir.AffineMapAttr.get(from_linear(p, len(keep))) for p in kept]
         task.MmaOp.build([*[self._buffer(r.value) for r in node.reads], target[0], *[o for o in self.offsets if o is not None]], [],
                          {"atom": "fma", "extents": [*at.extents, *node.over], "reductions": k, "maps": maps,
                           "panels": [self.panels.get(r.value, 0) for r in node.reads]})

@@ -8,8 +8,8 @@ from mlc.ir.mlir import arith, ir, scf, vector
 from mlc.layout.linear import row_major
 from mlc.passes.task.flat import Access, Memory, gather, index_constant, linear_index, load_lanes, load_scalar, splat, step, vector_type
 
-_KINDS = {"addf": "add", "addi": "add", "mulf": "mul", "muli": "mul", "maximumf": "maximumf", "minimumf": "minimumf", "andi": "and", "ori": "or",
-          "xori": "xor", "maxsi": "maxsi", "maxui": "maxui", "minsi": "minsi", "minui": "minui"}
+_KINDS = {"addf": "add", "addi": "add", "mulf": "mul", "muli": "mul", "maximumf": "maximumf", "minimumf": "minimumf", "andi": "and",
+          "ori": "or", "xori": "xor", "maxsi": "maxsi", "maxui": "maxui", "minsi": "minsi", "minui": "minui"}
 UNROLL = 4  # independent accumulators of a lane-parallel reduction: hides the latency of the combining op
 
 
@@ -169,7 +169,7 @@ class Loops:
             ir.Operation.create("memref.store", operands=[value, buffer, at])
 
     def _gather(self, op: ir.Operation, lanes: _Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
-        """A data-dependent element: indices are values, perhaps vectors; consecutive ones (only the last follows the lanes) are one load."""
+        """A data-dependent element: indices are values, perhaps vectors; consecutive ones (the last follows the lanes) are one load."""
         buffer, places = op.operands[0], list(op.operands)[1:]
         if lanes.count > 1 and places and (offset := _offset_from(places[-1], lanes.index)) is not None:
             rest = [self._value(v, lanes, env) for v in places[:-1]]
@@ -282,7 +282,8 @@ def _neutral(name: str, type_: ir.Type) -> ir.Value:
         value = {"addf": 0.0, "mulf": 1.0, "maximumf": float("-inf"), "minimumf": float("inf")}[name]
         return arith.ConstantOp(type_, ir.FloatAttr.get(type_, value)).result
     bits = ir.IntegerType(type_).width
-    value = {"addi": 0, "muli": 1, "andi": -1, "ori": 0, "xori": 0, "maxsi": -(1 << (bits - 1)), "maxui": 0, "minsi": (1 << (bits - 1)) - 1, "minui": -1}[name]
+    least = -(1 << (bits - 1))
+    value = {"addi": 0, "muli": 1, "andi": -1, "ori": 0, "xori": 0, "maxsi": least, "maxui": 0, "minsi": -least - 1, "minui": -1}[name]
     return arith.ConstantOp(type_, ir.IntegerAttr.get(type_, value)).result
 
 

@@ -1,8 +1,9 @@
 """task.mma on a CPU: register tiles of rows x vectors, accumulators carried through the reduction loops.
 
-A deep reduction is cut in chunks whose factors stay in cache; partial sums then live in the result's buffer. One factor supplies a scalar per row that is broadcast, the other a vector of columns; columns are the dimension in which the result is
-contiguous. A column factor that is not contiguous there is packed into panels first. Ragged edges overlap: the last register tile is moved
-back inside, which computes some elements twice and needs no masks.
+A deep reduction is cut in chunks whose factors stay in cache; partial sums then live in the result's buffer. One factor supplies a scalar
+per row that is broadcast, the other a vector of columns; columns are the dimension in which the result is contiguous. A column factor that
+is not contiguous there is packed into panels first. Ragged edges overlap: the last register tile is moved back inside, which computes some
+elements twice and needs no masks.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,7 +56,8 @@ class _Tile:
 class MatrixProduct:
     """Emits one task.mma at the insertion point; `supported` is False when no dimension can be the columns."""
 
-    def __init__(self, op: ir.Operation, memory: Memory, env: dict[ir.Value, ir.Value], registers: Registers, scratch: Callable[[ir.Type], ir.Value]) -> None:
+    def __init__(self, op: ir.Operation, memory: Memory, env: dict[ir.Value, ir.Value], registers: Registers,
+                 scratch: Callable[[ir.Type], ir.Value]) -> None:
         view = op.opview
         self.registers, self.scratch = registers, scratch
         self.extents: list[int] = view.py("extents")
@@ -76,7 +78,7 @@ class MatrixProduct:
 
     def _operand(self, buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], memory: Memory, env: dict[ir.Value, ir.Value],
                  panel: int) -> _Operand:
-        linear = map_to_linear(map_.value)  # type: ignore[attr-defined]
+        linear = map_to_linear(map_.value)
         n = len(self.extents)
         assert linear is not None
         if panel:
@@ -128,14 +130,15 @@ class MatrixProduct:
         self._batch(batch, rows, columns, c, lambda r, k, o: self._panels(r, k, o, row, others, column, max(lanes, 1)))
         return True
 
-    def _batch(self, dims: Sequence[int], rows: _Operand, columns: _Operand, out: _Operand, body: Callable[[_Operand, _Operand, _Operand], None]) -> None:
+    def _batch(self, dims: Sequence[int], rows: _Operand, columns: _Operand, out: _Operand,
+               body: Callable[[_Operand, _Operand, _Operand], object]) -> None:
         if not dims:
             body(rows, columns, out)
             return
         d, rest = dims[0], dims[1:]
 
         def inside(i: ir.Value) -> list[ir.Value]:
-            self._batch(rest, *(self._advance(o, d, i) for o in (rows, columns, out)), body)
+            self._batch(rest, self._advance(rows, d, i), self._advance(columns, d, i), self._advance(out, d, i), body)
             return []
 
         loop(self.extents[d], 0, 1, [], inside)
@@ -148,7 +151,8 @@ class MatrixProduct:
         return replace(operand, base=arith.AddIOp(operand.base, step).result)
 
     # -- register tiles ---------------------------------------------------------------------------------------------
-    def _panels(self, rows: _Operand, columns: _Operand, out: _Operand, row: int | None, others: Sequence[int], column: int, lanes: int) -> None:
+    def _panels(self, rows: _Operand, columns: _Operand, out: _Operand, row: int | None, others: Sequence[int], column: int,
+                lanes: int) -> None:
         m = self.extents[row] if row is not None else 1
         n = self.extents[column]
         chunks = self._chunks(m * volume([self.extents[d] for d in others]), columns.panel or n, lanes)
@@ -292,7 +296,10 @@ class MatrixProduct:
         def nest(level: int, r: _Operand, c: _Operand, *carried: ir.Value) -> list[ir.Value]:
             d = folded[level]
             if level < len(folded) - 1:
-                return loop(self.extents[d], 0, 1, carried, lambda k, *inner: nest(level + 1, self._advance(r, d, k), self._advance(c, d, k), *inner))
+                def deeper(k: ir.Value, *inner: ir.Value) -> list[ir.Value]:
+                    return nest(level + 1, self._advance(r, d, k), self._advance(c, d, k), *inner)
+
+                return loop(self.extents[d], 0, 1, carried, deeper)
 
             def steps(k: ir.Value, *inner: ir.Value) -> list[ir.Value]:
                 out: list[ir.Value] = []
@@ -310,12 +317,14 @@ class MatrixProduct:
         for at, value in zip(places, total[:count], strict=True):
             vector.StoreOp(value, out.buffer, [at])
 
-    def _step(self, rows: _Operand, columns: _Operand, row_stride: int, height: int, vectors: int, lanes: int, accs: Sequence[ir.Value]) -> list[ir.Value]:
+    def _step(self, rows: _Operand, columns: _Operand, row_stride: int, height: int, vectors: int, lanes: int,
+              accs: Sequence[ir.Value]) -> list[ir.Value]:
         """One reduction point: height broadcasts x vectors loads -> multiply-adds."""
         right = []
+        type_ = vector_type(lanes, columns.buffer.type.element_type)
         for v in range(vectors):
             at = arith.AddIOp(columns.base, index_constant(v * lanes)).result
-            right.append(self._widen(vector.LoadOp(vector_type(lanes, columns.buffer.type.element_type), columns.buffer, [at]).result, lanes))
+            right.append(self._widen(vector.LoadOp(type_, columns.buffer, [at]).result, lanes))
         out = []
         for i in range(height):
             at = arith.AddIOp(rows.base, index_constant(i * row_stride)).result if i else rows.base

@@ -2,11 +2,13 @@
 
 from mlc.dialects import task
 from mlc.errors import CompilerError
+from mlc.ir.clone import clone
 from mlc.ir.mlir import MLIRError, PassManager, func, ir
 from mlc.passes.task.kernel import memref_type
 
 _PIPELINE = (
-    "builtin.module(one-shot-bufferize{bufferize-function-boundaries=1 function-boundary-type-conversion=identity-layout-map buffer-alignment=64},"
+    "builtin.module(one-shot-bufferize{bufferize-function-boundaries=1 function-boundary-type-conversion=identity-layout-map"
+    " buffer-alignment=64},"
     "buffer-results-to-out-params{hoist-static-allocs modify-public-functions},canonicalize,func.func(convert-linalg-to-loops),"
     "buffer-deallocation-pipeline,canonicalize,cse)"
 )
@@ -30,30 +32,13 @@ def opaque_kernel(graph: ir.Operation, name: str) -> ir.Operation:
             if view.operation == end:
                 func.ReturnOp([env[v] for v in end.operands])
                 break
-            _clone(view.operation, env)
+            clone(view.operation, env)
     try:
         PassManager.parse(_PIPELINE).run(module.operation)
     except MLIRError as error:
         raise CompilerError(f"kernel {name} could not be bufferised: {error}") from error
     _inline_body(module, name, body)
     return op.operation
-
-
-def _clone(op: ir.Operation, env: dict[ir.Value, ir.Value]) -> None:
-    """Clones an op with its regions; values from outside are replaced everywhere inside."""
-    copy = op.clone()
-    _remap(copy, env)
-    env.update(zip(op.results, copy.results))
-
-
-def _remap(op: ir.Operation, env: dict[ir.Value, ir.Value]) -> None:
-    for i, v in enumerate(op.operands):
-        if v in env:
-            op.operands[i] = env[v]
-    for region in op.regions:
-        for block in region:
-            for inner in block.operations:
-                _remap(inner.operation, env)
 
 
 def _inline_body(module: ir.Module, name: str, body: ir.Block) -> None:
@@ -72,4 +57,4 @@ def _inline_body(module: ir.Module, name: str, body: ir.Block) -> None:
             if view.operation.name == "func.return":
                 task.EndOp.build([], [])
             else:
-                _clone(view.operation, env)
+                clone(view.operation, env)

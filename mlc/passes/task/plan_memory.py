@@ -55,7 +55,7 @@ def _best_fit(live: list[tuple[int, int, int, int]], size: int) -> int:
 
 
 def _lifetimes(function: ir.Operation) -> dict[ir.Value, tuple[int, int]]:
-    """First and last op (by number in program order) that touches each buffer; use inside a loop that the buffer outlives lasts to its end."""
+    """First and last op (by program order) that touches each buffer; use inside a loop that the buffer outlives lasts to its end."""
     order = operations(function)
     number = {op: i for i, op in enumerate(order)}
     ends: dict[ir.Operation, int] = {}

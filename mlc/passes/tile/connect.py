@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from mlc.dialects import tile
+from mlc.ir.clone import clone
 from mlc.ir.mlir import ir
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.tile.cost import Pricer
@@ -81,7 +82,8 @@ class _Connector:
     def _merge_one(self, group: _Group) -> bool:
         """Merges the group with one of its producers; the one whose edge carries most first."""
         for source in sorted(group.inputs, key=lambda g: -g.order):
-            if source.constant == group.constant and source.nodes and len(source.nodes) + len(group.nodes) <= MAX_NODES and not self._path_around(source, group) and self._gains(source, group):
+            fits = source.constant == group.constant and source.nodes and len(source.nodes) + len(group.nodes) <= MAX_NODES
+            if fits and not self._path_around(source, group) and self._gains(source, group):
                 self._join(source, group)
                 return True
         return False
@@ -182,19 +184,7 @@ def _inline(graph: ir.Operation, env: dict[ir.Value, ir.Value]) -> None:
         if op.name == "tile.yield":
             env.update(zip(graph.results, [inner[v] for v in op.operands]))
             return
-        copy = op.clone()
-        _remap(copy, inner)
-        inner.update(zip(op.results, copy.results))
-
-
-def _remap(op: ir.Operation, env: dict[ir.Value, ir.Value]) -> None:
-    for i, v in enumerate(op.operands):
-        if v in env:
-            op.operands[i] = env[v]
-    for region in op.regions:
-        for block in region:
-            for inner in block.operations:
-                _remap(inner.operation, env)
+        clone(op, inner)
 
 
 def _host_nodes(graph: ir.Operation) -> list[Node] | None:

@@ -1,4 +1,4 @@
-"""Price of a group for a tile: traffic, arithmetic, waves and scratch, from Target facts (Welder's traffic x waves, with compute beside it)."""
+"""Price of a group for a tile: traffic, arithmetic, waves and scratch, from Target facts (Welder's traffic x waves, plus compute)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mlc.target import Target
 
 @dataclass(frozen=True)
 class Rates:
-    """What the cost model knows of a machine: per-worker bytes/ns, simple ops/ns, multiply-adds/ns; scratch bytes; ns per block and launch."""
+    """What is known of a machine: per-worker bytes/ns, simple ops/ns, multiply-adds/ns; scratch bytes; ns per block and launch."""
 
     workers: int
     traffic: float
@@ -25,8 +25,8 @@ class Rates:
     @staticmethod
     def of(target: Target) -> "Rates":
         lanes = target.vector_bits / 32
-        return Rates(workers=max(2, min(target.cores, 64)), traffic=12.0, ops=lanes * 0.8, macs=lanes * 3.0, scratch=max(target.l2 // 2, 1 << 17),
-                     block=150.0, launch=800.0)
+        return Rates(workers=max(2, min(target.cores, 64)), traffic=12.0, ops=lanes * 0.8, macs=lanes * 3.0,
+                     scratch=max(target.l2 // 2, 1 << 17), block=150.0, launch=800.0)
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def _key(nodes: Sequence[Node], external: set[ir.Value]) -> object:
     def number(value: ir.Value) -> tuple[int, tuple[int, ...], int]:
         return numbers.setdefault(value, len(numbers)), tuple(value.type.shape), element_bytes(value)
 
-    return tuple((n.shape, n.over, n.cost, n.contraction, tuple((number(r.value), r.indices) for r in n.reads), tuple(number(v) for v in n.captures),
-                  tuple((number(v), v in external) for v in n.results)) for n in nodes)
+    return tuple((n.shape, n.over, n.cost, n.contraction, tuple((number(r.value), r.indices) for r in n.reads),
+                  tuple(number(v) for v in n.captures), tuple((number(v), v in external) for v in n.results)) for n in nodes)
 
 
 def inline_choices(nodes: Sequence[Node], external: set[ir.Value]) -> dict[Node, bool]:
@@ -135,7 +135,8 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         traffic += 4 * scratch
     # Blocks beyond one per worker let threads balance the load among themselves.
     waves = -(-blocks // rates.workers) * (1 + 0.15 * rates.workers / max(blocks, 1))
-    return Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, rates.launch + waves * (rates.block + traffic / rates.traffic + work + scratch / 64))
+    price = rates.launch + waves * (rates.block + traffic / rates.traffic + work + scratch / 64)
+    return Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
 
 
 def _inlined_cost(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:

@@ -1,5 +1,7 @@
-"""fold-views: a kernel that reads a reshaped tensor reads the original instead, where the reshape is affine (it splits dimensions or
-adds and drops unit ones). Views at the host level are walls for connect; this takes most of them down."""
+"""fold-views: a kernel that reads a reshaped tensor reads the original instead, where the reshape is affine.
+
+It is where it splits dimensions, or adds and drops unit ones. Views at the host level are walls for connect; this takes most of them down.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ from typing import ClassVar
 
 from mlc.dialects._ext import operations
 from mlc.ir.affine import from_linear, map_to_linear
+from mlc.ir.clone import clone
 from mlc.ir.mlir import ir, linalg, tensor
 from mlc.layout.linear import Linear
 from mlc.passes.registry import Pass, PassContext
@@ -57,7 +60,9 @@ def _fold(graph: ir.Operation, number: int) -> bool:
     block = graph.regions[0].blocks[0]
     argument = block.arguments[number]
     readers = [use.owner.operation for use in argument.uses]
-    if indices is None or any(r.name != "linalg.generic" for r in readers) or any(u.operand_number >= len(u.owner.inputs) for u in argument.uses):
+    if indices is None or any(r.name != "linalg.generic" for r in readers):
+        return False
+    if any(u.operand_number >= len(u.owner.inputs) for u in argument.uses):
         return False
     rebuilt = []
     for reader in dict.fromkeys(readers):
@@ -116,11 +121,7 @@ def _rebuild(op: ir.Operation, maps: Sequence[ir.AffineMap], extents: dict[int, 
     env = dict(zip(old.arguments, [*arguments[:n_in], *arguments[len(ins):]]))
     with ir.InsertionPoint(block):
         for view in old.operations:
-            copy = view.operation.clone()
-            for i, v in enumerate(view.operation.operands):
-                if v in env:
-                    copy.operands[i] = env[v]
-            env.update(zip(view.operation.results, copy.results))
+            clone(view.operation, env)
     for a, b in zip(op.results, new.results):
         a.replace_all_uses_with(b)
     op.erase()

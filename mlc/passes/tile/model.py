@@ -9,8 +9,9 @@ from mlc.ir.mlir import ir
 from mlc.layout.linear import Linear
 
 # Rough cost of one scalar op, in simple vector operations.
-_HEAVY = {"math.exp": 12, "math.log": 16, "math.tanh": 20, "math.erf": 24, "math.sin": 24, "math.cos": 24, "math.powf": 40, "arith.divf": 4, "math.sqrt": 4,
-          "math.rsqrt": 4, "arith.divsi": 16, "arith.divui": 16, "arith.remsi": 16, "arith.remui": 16, "tensor.extract": 4}
+_HEAVY = {"math.exp": 12, "math.log": 16, "math.tanh": 20, "math.erf": 24, "math.sin": 24, "math.cos": 24, "math.powf": 40,
+          "math.sqrt": 4, "math.rsqrt": 4, "arith.divf": 4, "arith.divsi": 16, "arith.divui": 16, "arith.remsi": 16, "arith.remui": 16,
+          "tensor.extract": 4}
 _FREE = {"arith.constant", "linalg.yield", "linalg.index", "arith.index_cast", "arith.extf", "arith.truncf"}
 
 
@@ -64,51 +65,57 @@ def body_nodes(graph: ir.Operation) -> list[Node] | None:
 
 
 def _node(op: ir.Operation) -> Node | None:
-    maps = [ir.AffineMap.parse(str(a)) if not isinstance(a, ir.AffineMapAttr) else a.value for a in op.attributes["indexing_maps"]]
     kinds = [str(a) for a in op.attributes["iterator_types"]]
-    parallel = sum("parallel" in k for k in kinds)
+    parallel, loops = sum("parallel" in k for k in kinds), len(kinds)
     results = list(op.results)
-    n_in = len(maps) - len(results)
     shape = tuple(results[0].type.shape)
     if parallel != len(shape) or any("parallel" not in k for k in kinds[:parallel]):
         return None
-    loops = len(kinds)
-    identity = [Linear.variable(i, loops) for i in range(parallel)]
-    extents: list[int | None] = [*shape, *[None] * (loops - parallel)]
-    used = _used_arguments(op)
-    reads = []
-    for i, m in enumerate(maps):
-        linear = map_to_linear(m)
-        if linear is None:
-            return None
-        if i >= n_in:
-            if linear != identity:
-                return None
-            continue
-        for axis, e in enumerate(linear):
-            variable = e.only()
-            if variable is not None and variable >= parallel:
-                extents[variable] = op.operands[i].type.shape[axis]
-        if i in used:
-            reads.append(Read(op.operands[i], tuple(linear)))
-    if any(e is None for e in extents):
+    walked, captures = _walks(op, shape, loops), _captures(op)
+    if walked is None or captures is None:
         return None
-    body = [o for o in operations(op)]
-    captures: dict[ir.Value, None] = {}
-    for o in body:
-        if o.name == "tensor.extract":
-            captures.setdefault(o.operands[0])
-        elif len(o.regions):
-            return None
-    cost = sum(0 if o.name in _FREE else _HEAVY.get(o.name, 1) for o in body)
-    if loops == parallel and any(next(iter(a.uses), None) is not None for a in list(op.regions[0].blocks[0].arguments)[n_in:]):
+    reads, over = walked
+    n_in, used = len(op.operands) - len(results), _used_arguments(op)
+    if loops == parallel and any(i >= n_in for i in used):
         return None
     inits = [_fill_value(op.operands[n_in + i]) for i in range(len(results))]
     if loops > parallel and any(v is None for v in inits):
         return None
-    return Node(op, shape, tuple(e for e in extents[parallel:] if e is not None), reads, list(captures), results, max(cost, 1),
+    cost = sum(0 if o.name in _FREE else _HEAVY.get(o.name, 1) for o in operations(op))
+    return Node(op, shape, over, [r for i, r in enumerate(reads) if i in used], captures, results, max(cost, 1),
                 loops > parallel and _is_multiply_add(op, n_in), op.attributes["tile.level"].value if "tile.level" in op.attributes else "",
                 [v for v in inits if v is not None])
+
+
+def _walks(op: ir.Operation, shape: Sequence[int], loops: int) -> tuple[list[Read], tuple[int, ...]] | None:
+    """What a linalg.generic reads, in operand order, and the extents of its reductions; None unless all maps are linear and known."""
+    maps = [ir.AffineMap.parse(str(a)) if not isinstance(a, ir.AffineMapAttr) else a.value for a in op.attributes["indexing_maps"]]
+    linears = [linear for m in maps if (linear := map_to_linear(m)) is not None]
+    n_in, parallel = len(maps) - len(op.results), len(shape)
+    identity = [Linear.variable(i, loops) for i in range(parallel)]
+    if len(linears) < len(maps) or any(linear != identity for linear in linears[n_in:]):
+        return None
+    extents: dict[int, int] = {}
+    for operand, linear in zip(list(op.operands)[:n_in], linears):
+        for axis, e in enumerate(linear):
+            variable = e.only()
+            if variable is not None and variable >= parallel:
+                extents[variable] = operand.type.shape[axis]
+    if len(extents) < loops - parallel:
+        return None
+    reads = [Read(operand, tuple(linear)) for operand, linear in zip(op.operands, linears[:n_in])]
+    return reads, tuple(extents[d] for d in range(parallel, loops))
+
+
+def _captures(op: ir.Operation) -> list[ir.Value] | None:
+    """Tensors that the body reads at data-dependent places; None if it holds other regions."""
+    captures: dict[ir.Value, None] = {}
+    for o in operations(op):
+        if o.name == "tensor.extract":
+            captures.setdefault(o.operands[0])
+        elif len(o.regions):
+            return None
+    return list(captures)
 
 
 def _used_arguments(op: ir.Operation) -> set[int]:
@@ -136,7 +143,9 @@ def _is_multiply_add(op: ir.Operation, n_in: int) -> bool:
     if len(others) != 1 or isinstance(others[0].owner, ir.Block) or others[0].owner.name != "arith.mulf":
         return False
     fill = _fill_value(op.operands[n_in])
-    zero = fill is not None and not isinstance(fill.owner, ir.Block) and fill.owner.name == "arith.constant" and fill.owner.attributes["value"].value == 0
+    if fill is None or isinstance(fill.owner, ir.Block) or fill.owner.name != "arith.constant":
+        return False
+    zero = fill.owner.attributes["value"].value == 0
     return zero and all(_is_read(v, n_in) for v in others[0].owner.operands) and len(set(others[0].owner.operands)) == 2
 
 

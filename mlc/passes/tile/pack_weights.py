@@ -1,8 +1,8 @@
-"""pack-weights: matrix operands that are weights, or large and much used, are stored in panels, so that a register tile reads them as one
-stream (Ladder's map).
+"""pack-weights: matrix operands that are weights, or much used, are stored in panels that a register tile reads as one stream.
 
-`tile.map` outside the kernel permutes the storage of W[k..., n] to [n / width][k...][n % width]; being a function of weights alone it is
-evaluated at compile time. `tile.map` with `inverse` inside the kernel names the logical tensor again and says how it is addressed.
+This is Ladder's map. `tile.map` outside the kernel permutes the storage of W[k..., n] to [n / width][k...][n % width]; being a function of
+weights alone it is evaluated at compile time. `tile.map` with `inverse` inside the kernel names the logical tensor again and says how it is
+addressed.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,8 @@ def _columns(node: Node, graph: ir.Operation) -> tuple[int, Read] | None:
     for i, read in enumerate(node.reads):
         other = node.reads[1 - i]
         variables = [v for v in _order(read) if v != -1]
-        if (read.value in arguments and sorted(variables) == [column, *range(n, node.loops)] and not any(e.coefficients[column] for e in other.indices)):
+        alone = not any(e.coefficients[column] for e in other.indices)
+        if read.value in arguments and sorted(variables) == [column, *range(n, node.loops)] and alone:
             position = arguments.index(read.value)
             uses = list(read.value.uses)
             if len(uses) == 1 and (is_weight(graph.operands[position]) or _worth(node)):
@@ -82,7 +83,7 @@ def _order(read: Read) -> list[int]:
 
 
 def _worth(node: Node) -> bool:
-    """Whether an operand that is no weight is read so often that packing it at run time pays (strided columns also collide in the caches)."""
+    """Whether an operand that is no weight is read so often that packing it pays at run time (strided columns also collide in caches)."""
     return volume(node.shape[:-1]) >= 256 and node.shape[-1] * volume(node.over) >= 1 << 16
 
 

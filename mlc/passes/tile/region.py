@@ -65,7 +65,8 @@ def propagate(nodes: Sequence[Node], sinks: Sequence[Node], tile: Sequence[int],
     if any(s.shape != sinks[-1].shape for s in sinks):
         return None
     producer: dict[ir.Value, Node] = {v: n for n in nodes for v in n.results}
-    own = Region(tuple(Linear.variable(i, roots) for i in range(roots)), tuple(min(t, n) for t, n in zip(tile, sinks[-1].shape, strict=True)))
+    extents = tuple(min(t, n) for t, n in zip(tile, sinks[-1].shape, strict=True))
+    own = Region(tuple(Linear.variable(i, roots) for i in range(roots)), extents)
     regions: dict[Node, Region] = {s: own for s in sinks}
     for node in reversed(nodes):
         at = regions.get(node)
@@ -92,8 +93,8 @@ def expanded_reads(node: Node, producer: Mapping[ir.Value, Node], inlined: Mappi
     for read in node.reads:
         source = producer.get(read.value)
         if source is not None and inlined.get(source):
-            for inner in expanded_reads(source, producer, inlined):
-                found.append(Read(inner.value, tuple(e.compose(read.indices, node.loops) for e in inner.indices)))
+            found += [Read(inner.value, tuple(e.compose(read.indices, node.loops) for e in inner.indices))
+                      for inner in expanded_reads(source, producer, inlined)]
         else:
             found.append(read)
     return found

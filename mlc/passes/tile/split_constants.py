@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mlc.dtypes import BY_NAME
+from mlc.ir.clone import clone
 from mlc.ir.mlir import func, ir
 from mlc.passes.tile.model import volume
 
@@ -46,10 +47,7 @@ def split_constants(module: ir.Module, store: Callable[[ir.Value], str], budget:
             for view in block.operations:
                 op = view.operation
                 if op in inside or (op.name in _SOURCES and any(u.owner.operation in inside for r in op.results for u in r.uses)):
-                    copy = op.clone()
-                    for i, v in enumerate(op.operands):
-                        copy.operands[i] = env[v]
-                    env.update(zip(op.results, copy.results))
+                    clone(op, env)
             func.ReturnOp([env[v] for v in needed])
     for value in needed:
         with value.owner.location, ir.InsertionPoint(value.owner):

@@ -164,7 +164,7 @@ def _rotated(ctx: NodeContext, q: ir.Value, k: ir.Value, start: ir.Value | int, 
         ids = places if len(shape_of(places)) == 2 else reshape(places, (1, queries))
     angles = [reshape(graph.gather(t, ids, axis=0), (shape_of(ids)[0], 1, queries, half)) for t in (cos, sin)]
     interleaved = bool(ctx.attr("rotary_interleaved", 0))
-    return [rotate(t, *angles, 2 * half, interleaved=interleaved) for t in (q, k)]
+    return [rotate(t, angles[0], angles[1], 2 * half, interleaved=interleaved) for t in (q, k)]
 
 
 def _updated(past: ir.Value, new: ir.Value, cached: ir.Value | None, room: int, *, joined: bool) -> ir.Value:

@@ -93,7 +93,7 @@ def _scattered(ctx: NodeContext) -> list[ir.Value]:
 
 
 def _reduction(ctx: NodeContext) -> str:
-    reduction = ctx.attr("reduction", "none")
+    reduction: str = ctx.attr("reduction", "none")
     if ctx.dtype(0).kind == "b":  # sums and products of truth values
         return {"add": "max", "mul": "min"}.get(reduction, reduction)
     return reduction

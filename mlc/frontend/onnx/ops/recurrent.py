@@ -115,7 +115,7 @@ class Layer:
         slices = [*projections, *([] if valid is None else [valid] * count)]
         backwards = [d == "reverse" for d in self.directions]
         stack = TensorType((self.steps, self.batch, self.hidden), dtype_of(self.x)).mlir()
-        attributes = {"trip": self.steps, "carried": len(carried)}
+        attributes: dict[str, object] = {"trip": self.steps, "carried": len(carried)}
         if any(backwards):
             attributes["reverse"] = [*backwards * (1 if valid is None else 2), *backwards]
         loop = flow.LoopOp.build([*carried, *slices], [*[s.type for s in carried], *[stack] * count], attributes)
