@@ -14,12 +14,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 try:
     import torchvision
 except RuntimeError:  # its C++ part was built for another torch: declare the two operators its import looks for, and import it again
-    _operators = torch.library.Library("torchvision", "DEF")
+    _operators = library.Library("torchvision", "DEF")
     _operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     for _name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:

@@ -388,4 +388,4 @@ def aligned_empty(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> np.ndarray:
     except (MemoryError, ValueError):
         raise ResourceError(f"cannot allocate {size} bytes") from None
     skip = -block.__array_interface__["data"][0] % ALIGN
-    return block[skip : skip + size].view(dtype).reshape(shape)
+    return block[skip:skip + size].view(dtype).reshape(shape)

@@ -25,6 +25,7 @@ from mlc.passes.pipeline import run_pipeline
 from mlc.passes.registry import PassContext
 from mlc.passes.tile.model import volume
 from mlc.passes.tile.split_constants import split_constants
+from mlc.target import Target
 from mlc.weights import Weight, WeightStore, release
 
 Progress = Callable[[str, int, int], None]
@@ -59,10 +60,7 @@ def compile_model(model: ModelSource | LoadedModel, options: CompileOptions, *, 
     """Compiles a model for `options.target`. Raises a subclass of MlcError."""
     _check_target(options)
     with make_context() as context:
-        stages = _Stages.of(options, progress)
-        stages.enter("import")
-        imported = import_model(model, shapes=options.shapes, values=options.values, context=context)
-        stages.ctx = PassContext(options.target, imported.weights)
+        stages, imported = _import(model, options, progress, context)
         with ir.Location.unknown():
             _to_task(imported.module, stages)
             stages.enter("codegen")
@@ -80,15 +78,21 @@ def emit(model: ModelSource, options: CompileOptions, level: str, *, progress: P
         raise OptionError(f"--emit {level}: expected one of {', '.join(LEVELS)}")
     _check_target(options)
     with make_context() as context:
-        stages = _Stages.of(options, progress)
-        stages.enter("import")
-        imported = import_model(model, shapes=options.shapes, values=options.values, context=context)
-        stages.ctx = PassContext(options.target, imported.weights)
+        stages, imported = _import(model, options, progress, context)
         with ir.Location.unknown():
             if not _to_task(imported.module, stages, stop=level):
                 return str(imported.module)
             code = _generate(imported.module, stages)
             return code.text if level == "llvm" else cpu.assembly(code.text, cpu.machine(options.target, options.opt_level))
+
+
+def _import(model: ModelSource | LoadedModel, options: CompileOptions, progress: Progress | None,
+            context: ir.Context) -> tuple[_Stages, ImportedModel]:
+    stages = _Stages.of(options, progress)
+    stages.enter("import")
+    imported = import_model(model, shapes=options.shapes, values=options.values, context=context)
+    stages.ctx = PassContext(options.target, imported.weights)
+    return stages, imported
 
 
 def _check_target(options: CompileOptions) -> None:
@@ -143,13 +147,14 @@ def _evaluate_part(module: ir.Module, stages: _Stages, budget: int) -> bool:
     constants = split_constants(module, store, budget)
     if constants is None:
         return False
-    inner = _Stages(CompileOptions(target=stages.options.target, opt_level=2), stages.ctx, None)
+    host = Target.host()  # runs here and now, whatever the model is compiled for
+    inner = _Stages(CompileOptions(target=host, opt_level=2), PassContext(host, weights), None)
     inner.run(constants, "choose-tiles,task-pipeline")
     code = _generate(constants, inner)
     specs = [{"name": k, "dtype": t, "shape": list(s)} for k, (s, t) in zip(keys, shapes)]
     plan = _plan_of(code, inner.options, [], specs, weights)
     inputs = _weights(code, weights)
-    artifact = Artifact.build(plan=plan, objects={"objects/model.o": cpu.object_code(code.text, cpu.machine(inner.options.target, 2))},
+    artifact = Artifact.build(plan=plan, objects={"objects/model.o": cpu.object_code(code.text, cpu.machine(host, 2))},
                               weights=inputs)
     for key, array in zip(keys, executable(artifact)()):
         weights.add_array(key, array)
