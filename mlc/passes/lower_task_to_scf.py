@@ -17,6 +17,7 @@ from mlc.passes.task.loops import Loops
 from mlc.passes.task.matmul import MatrixProduct, Registers
 from mlc.passes.tile.model import volume
 
+STACK = 1 << 18  # bytes of one block buffer that may lie on a thread's stack
 _STRUCTURED = ("task.", "arith.")  # opaque kernels hold memref and scf
 
 
@@ -43,6 +44,7 @@ class _Kernel:
         self.body = kernel.regions[0].blocks[0]
         self.structured = all(v.operation.name.startswith(_STRUCTURED) for v in self.body.operations)
         self.memory = Memory()
+        self.heap: list[ir.Value] = []
         self.env: dict[ir.Value, ir.Value] = {}
 
     def lower(self) -> None:
@@ -61,15 +63,16 @@ class _Kernel:
         with ir.InsertionPoint(self.entry):
             if not self.grid:
                 self._ops()
-                func.ReturnOp([])
+                self._return()
                 return
             blocks = scf.ForOp(values[-2], values[-1], index_constant(1))
-            func.ReturnOp([])
             self.anchor = blocks.operation
         with ir.InsertionPoint(blocks.body):
             self._blocks(blocks.induction_variable, arguments[len(buffers):])
             self._ops()
             scf.YieldOp([])
+        with ir.InsertionPoint(self.entry):
+            self._return()
 
     def _blocks(self, linear: ir.Value, indices: Sequence[ir.Value]) -> None:
         """Block indices from the linear block number."""
@@ -81,7 +84,16 @@ class _Kernel:
         """Memory of one thread, allocated once in front of the loop over blocks."""
         place = ir.InsertionPoint(self.anchor) if self.grid else ir.InsertionPoint.at_block_begin(self.entry)
         with place:
-            return memref.AllocaOp(flat_type(type_), [], [], alignment=64).memref
+            if volume(type_.shape) * max(1, type_.element_type.width // 8) <= STACK:
+                return memref.AllocaOp(flat_type(type_), [], [], alignment=64).memref
+            block = memref.AllocOp(flat_type(type_), [], [], alignment=64).memref
+        self.heap.append(block)
+        return block
+
+    def _return(self) -> None:
+        for block in self.heap:
+            memref.DeallocOp(block)
+        func.ReturnOp([])
 
     def _ops(self) -> None:
         for view in self.body.operations:
