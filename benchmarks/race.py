@@ -69,6 +69,9 @@ class Child:
                 yield child
             finally:
                 child.signal(signal.SIGKILL)
+                if process.stdin:
+                    with contextlib.suppress(BrokenPipeError):  # a request that it died before reading is still in the buffer
+                        process.stdin.close()
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole session, because torch.compile has workers of its own."""

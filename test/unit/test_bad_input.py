@@ -239,7 +239,9 @@ def test_full_disk_keeps_the_old_output() -> None:
 def test_interrupted(number: signal.Signals, code: int, delay: float, here: Path) -> None:
     _large("m.onnx", 1024)
     Path("m.mlc").write_bytes(b"old")
-    process = subprocess.Popen([*COMMAND, "compile", "m.onnx"], stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores SIGINT, and its children inherit that.
+    process = subprocess.Popen([*COMMAND, "compile", "m.onnx"], stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while not list(here.glob(".mlc-*")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
