@@ -182,8 +182,9 @@ def test_the_child_dies_with_an_interrupted_parent(jobs: Path, tmp_path: Path) -
             "main.cli = lambda **k: isolate.run_job('fake', {}, progress=Progress('t'))\n"
             "main.cli.main = main.cli\n"
             "main.main([])")
+    # A shell's background job ignores SIGINT, and its children inherit that.
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True,
-                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a background job ignores it, and passes that on
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert parent.poll() is None, parent.stderr and parent.stderr.read()
         time.sleep(0.05)
