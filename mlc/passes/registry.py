@@ -48,6 +48,7 @@ PIPELINES: dict[str, str] = {
     "tile-pipeline": "fold-views,mlc-dce,hoist,connect,choose-tiles,pack-weights,hoist,choose-tiles,mlc-dce",
     "task-pipeline": "lower-tile-to-task,plan-memory",
     "cpu-kernel-pipeline": "lower-task-to-scf,expand-math",
+    "cpu-pipeline": "graph-pipeline,lower-graph-to-tile,mlc-dce,mlc-cse,tile-pipeline,task-pipeline,cpu-kernel-pipeline",
 }
 
 OPTION_TYPES = (int, bool, str, float, tuple[int, ...])
