@@ -269,7 +269,7 @@ def test_bad_plans() -> None:
 
 
 def test_targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TargetError, match="'tpu', expected one of cpu, cuda, rocm"):
+    with pytest.raises(TargetError, match="'tpu', expected one of cpu"):
         executable(reverse(target="tpu"))
     monkeypatch.setitem(sys.modules["mlc.load"]._RUNTIMES, "cuda", "mlc.backends.nowhere.runtime:Program")
     with pytest.raises(TargetError, match=r"no runtime for target 'cuda:sm_90a'.*mlc\.backends\.nowhere"):
