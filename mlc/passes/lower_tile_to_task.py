@@ -81,8 +81,8 @@ class _Plan:
         pairs = [(self.memory[v], b) for v, b in zip(values, buffers, strict=True) if _storage(self.memory[v]) != _storage(b)]
         if not pairs:
             return
-        targets = {_storage(b) for _, b in pairs}
-        clash = [s for s, _ in pairs if _storage(s) in targets]
+        targets = {_storage(b, "task.slice") for _, b in pairs}
+        clash = [s for s, _ in pairs if _storage(s, "task.slice") in targets]
         staged = {s: self._new_buffer(s.type) for s in clash}
         if staged:
             task.CopyOp.build([*staged, *staged.values()], [])
@@ -253,9 +253,9 @@ def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation 
     return KernelEmitter(graph, nodes, tile, regions, inlined, name).emit()
 
 
-def _storage(buffer: ir.Value) -> ir.Value:
-    """The buffer that views stand for."""
-    while not isinstance(buffer.owner, ir.Block) and buffer.owner.name == "task.view":
+def _storage(buffer: ir.Value, *also: str) -> ir.Value:
+    """The buffer that views stand for; `also`: other ops to look through, for the memory that a part lies in."""
+    while not isinstance(buffer.owner, ir.Block) and buffer.owner.name in ("task.view", *also):
         buffer = buffer.owner.operands[0]
     return buffer
 

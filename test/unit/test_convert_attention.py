@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from onnx_run import against_onnxruntime, node_model, run_model
 
+from mlc.errors import UnsupportedError
+
 RNG = np.random.default_rng(7)
 MS = "com.microsoft"
 
@@ -103,6 +105,14 @@ def test_grouped_packed():
     inputs = grouped(1, 5, 0, [4], 5, rotary=True)
     inputs.update(q=data(1, 5, (4 + 2 * 2) * 16), k=None, v=None)
     against_onnxruntime("GroupQueryAttention", inputs, 3, do_rotary=1, rotary_interleaved=1, **OPTIONS)
+
+
+@pytest.mark.parametrize("attribute", [{"k_quant_type": "PER_TENSOR"}, {"v_quant_type": "PER_CHANNEL"}, {"kv_cache_bit_width": 8}])
+def test_grouped_refuses_a_quantised_cache(attribute):
+    inputs = grouped(1, 1, 7, [7], 8)
+    given = {name: a for name, a in inputs.items() if a is not None}
+    with pytest.raises(UnsupportedError, match="quantised cache"):
+        run_model(node_model("GroupQueryAttention", inputs, 3, domain=MS, num_heads=4, kv_num_heads=2, **attribute), given, ("total",))
 
 
 def test_rotary():

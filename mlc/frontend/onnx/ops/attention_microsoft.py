@@ -152,7 +152,8 @@ def group_query_attention(ctx: NodeContext) -> Sequence[ir.Value | None]:
                         softcap=ctx.attr("softcap", 0.0))
     if ctx.attr("smooth_softmax", 0) or ctx.has(11):
         raise ctx.unsupported("smooth_softmax and head_sink are not supported")
-    ctx.ignore("k_quant_type", "v_quant_type", "kv_cache_bit_width")
+    if ctx.attr("k_quant_type", "NONE") != "NONE" or ctx.attr("v_quant_type", "NONE") != "NONE" or ctx.attr("kv_cache_bit_width", 0):
+        raise ctx.unsupported("a quantised cache (k_quant_type, v_quant_type, kv_cache_bit_width) is not supported")
     return [merge_heads(y), k, v]
 
 
