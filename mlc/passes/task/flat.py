@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import arith, ir, memref, vector
-from mlc.layout.linear import flatten
+from mlc.layout.linear import Linear, row_major
 from mlc.passes.tile.model import volume
 
 
@@ -28,15 +28,22 @@ class Access:
 
 @dataclass
 class Memory:
-    """The flat counterpart of each memref value of a kernel."""
+    """The flat counterpart of each memref value of a kernel; strides: of those that are not dense and row-major."""
 
     flat: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    strides: dict[ir.Value, tuple[int, ...]] = field(default_factory=dict)
+
+    def strides_of(self, buffer: ir.Value) -> tuple[int, ...]:
+        """Elements between neighbours along each dimension."""
+        return self.strides.get(buffer) or row_major(buffer.type.shape)
 
     def access(self, buffer: ir.Value, indices: Sequence[ir.Value], map_: ir.Attribute) -> Access:
         """The access of a task.load, task.store or task.mma operand."""
         linear = map_to_linear(map_.value)
         assert linear is not None, f"not linear: {map_}"
-        total = flatten(linear, buffer.type.shape, len(indices))
+        total = Linear.constant(0, len(indices))
+        for e, s in zip(linear, self.strides_of(buffer), strict=True):
+            total = total + e * s
         strides: dict[ir.Value, int] = {}
         for c, v in zip(total.coefficients, indices, strict=True):
             if c:

@@ -1,15 +1,11 @@
 """task.foreach and task.reduce as loops: one dimension becomes vector lanes, the others scf.for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
-from mlc.dialects._ext import operations
 from mlc.ir.mlir import arith, ir, scf, vector
-from mlc.layout.linear import row_major
-from mlc.passes.task.flat import Access, Memory, gather, index_constant, linear_index, load_lanes, load_scalar, splat, step, vector_type
+from mlc.passes.task.body import KINDS, Body, Lanes, combine, neutral, power_of_two
+from mlc.passes.task.flat import Memory, index_constant, splat
 
-_KINDS = {"addf": "add", "addi": "add", "mulf": "mul", "muli": "mul", "maximumf": "maximumf", "minimumf": "minimumf", "andi": "and",
-          "ori": "or", "xori": "xor", "maxsi": "maxsi", "maxui": "maxui", "minsi": "minsi", "minui": "minui"}
 UNROLL = 4  # independent accumulators of a lane-parallel reduction: hides the latency of the combining op
 
 
@@ -23,34 +19,12 @@ def loop(extent: int, start: int, step_: int, carried: Sequence[ir.Value], body:
     return list(op.results)
 
 
-@dataclass
-class _Lanes:
-    """Which loop index runs across lanes, and how many lanes there are."""
-
-    index: ir.Value | None
-    count: int
-
-
-class Loops:
+class Loops(Body):
     """Emits the loops of one foreach at the insertion point."""
 
     def __init__(self, foreach: ir.Operation, memory: Memory, outer: Mapping[ir.Value, ir.Value], lanes: int) -> None:
-        self.memory, self.outer, self.max_lanes = memory, outer, lanes
-        self.block = foreach.regions[0].blocks[0]
-        self.extents = dict(zip(self.block.arguments, foreach.opview.py("extents"), strict=True))
-        self.accesses: dict[ir.Operation, Access] = {}
-        self.reductions: list[ir.Operation] = []
-        self.used_as_value: set[ir.Value] = set()
-        for op in operations(foreach):
-            operands = list(op.operands)
-            if op.name == "task.load":
-                self.accesses[op] = memory.access(operands[0], operands[1:], op.attributes["map"])
-            elif op.name == "task.store":
-                self.accesses[op] = memory.access(operands[1], operands[2:], op.attributes["map"])
-            else:
-                self.used_as_value.update(v for v in operands if isinstance(v.type, ir.IndexType))
-            if op.name == "task.reduce":
-                self.reductions.append(op)
+        super().__init__(foreach, memory)
+        self.outer, self.max_lanes = outer, lanes
 
     def emit(self) -> None:
         dims = self._merge(list(self.block.arguments))
@@ -75,7 +49,7 @@ class Loops:
                 kept.append(d)
         return kept
 
-    def _choose(self, dims: list[ir.Value]) -> _Lanes:
+    def _choose(self, dims: list[ir.Value]) -> Lanes:
         """Lanes along the last parallel dimension if stores are contiguous there, unless a reduction walks memory better."""
         stores = [a for op, a in self.accesses.items() if op.name == "task.store"]
         loads = [a for op, a in self.accesses.items() if op.name == "task.load"]
@@ -86,16 +60,16 @@ class Loops:
             inner = [r.opview.py("extents")[-1] for r in self.reductions]
             worse = sum(a.stride(x) not in (0, 1) for a in loads for x in last)
             if all(all(r.opview.py("combine")) for r in self.reductions) and min(inner) > 1 and worse < bad:
-                return _Lanes(None, self.max_lanes)
+                return Lanes(None, self.max_lanes)
         if parallel is None:
-            return _Lanes(None, 1)
-        return _Lanes(parallel, _power_of_two(min(self.max_lanes, self.extents[parallel])))
+            return Lanes(None, 1)
+        return Lanes(parallel, power_of_two(min(self.max_lanes, self.extents[parallel])))
 
-    def _nest(self, dims: list[ir.Value], lanes: _Lanes, env: dict[ir.Value, ir.Value]) -> None:
+    def _nest(self, dims: list[ir.Value], lanes: Lanes, env: dict[ir.Value, ir.Value]) -> None:
         if self.zero:
             env = {**env, **dict.fromkeys(self.zero, index_constant(0))}
         if not dims:
-            self._body(lanes, env)
+            self.ops(self.block, lanes, env)
             return
         d, rest = dims[0], dims[1:]
         extent = self.extents[d]
@@ -107,92 +81,13 @@ class Loops:
         if whole < extent:  # the last lanes overlap the ones before: every point writes the same value twice
             self._nest_inside(rest, lanes, {**env, d: index_constant(extent - lanes.count)})
 
-    def _nest_inside(self, rest: list[ir.Value], lanes: _Lanes, env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
+    def _nest_inside(self, rest: list[ir.Value], lanes: Lanes, env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
         self.zero = []
         self._nest(rest, lanes, env)
         return []
 
-    # -- bodies -----------------------------------------------------------------------------------------------------
-    def _body(self, lanes: _Lanes, env: dict[ir.Value, ir.Value]) -> None:
-        self._ops(self.block, lanes, env)
-
-    def _ops(self, block: ir.Block, lanes: _Lanes, env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
-        """Emits a block's ops; returns the values it yields."""
-        for view in block.operations:
-            op = view.operation
-            with op.location:
-                if op.name == "task.yield":
-                    return [env[v] for v in op.operands]
-                if op.name == "task.load":
-                    env[op.results[0]] = self._load(op, lanes, env)
-                elif op.name == "task.store":
-                    self._store(op, lanes, env)
-                elif op.name == "task.reduce":
-                    env.update(zip(op.results, self._reduce(op, lanes, env)))
-                elif op.name == "memref.load":
-                    env[op.results[0]] = self._gather(op, lanes, env)
-                else:
-                    self._clone(op, lanes, env)
-        return []
-
-    def _value(self, value: ir.Value, lanes: _Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
-        """The current value; the lane index used as a value is a vector."""
-        current = env[value]
-        if lanes.index is not None and value == lanes.index:
-            return arith.AddIOp(splat(current, lanes.count), step(lanes.count)).result
-        return current
-
-    def _clone(self, op: ir.Operation, lanes: _Lanes, env: dict[ir.Value, ir.Value]) -> None:
-        """The same op on scalars, or on vectors when an operand is one."""
-        operands = [self._value(v, lanes, env) for v in op.operands]
-        wide = any(isinstance(v.type, ir.VectorType) for v in operands)
-        if wide:
-            operands = [v if isinstance(v.type, ir.VectorType) else splat(v, lanes.count) for v in operands]
-        types = [vector_type(lanes.count, r.type) if wide else r.type for r in op.results]
-        copy = ir.Operation.create(op.name, results=types, operands=operands, attributes={k: op.attributes[k] for k in op.attributes})
-        env.update(zip(op.results, copy.results))
-
-    def _load(self, op: ir.Operation, lanes: _Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
-        access = self.accesses[op]
-        buffer, at = self.memory.flat[access.buffer], linear_index(access, env)
-        stride = access.stride(lanes.index) if lanes.index is not None else 0
-        return load_scalar(buffer, at) if stride == 0 or lanes.count == 1 else load_lanes(buffer, at, stride, lanes.count)
-
-    def _store(self, op: ir.Operation, lanes: _Lanes, env: Mapping[ir.Value, ir.Value]) -> None:
-        access = self.accesses[op]
-        buffer, at = self.memory.flat[access.buffer], linear_index(access, env)
-        value = self._value(op.operands[0], lanes, env)
-        if lanes.index is not None and lanes.count > 1 and access.stride(lanes.index):
-            value = value if isinstance(value.type, ir.VectorType) else splat(value, lanes.count)
-            vector.StoreOp(value, buffer, [at])
-        else:
-            ir.Operation.create("memref.store", operands=[value, buffer, at])
-
-    def _gather(self, op: ir.Operation, lanes: _Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
-        """A data-dependent element: indices are values, perhaps vectors; consecutive ones (the last follows the lanes) are one load."""
-        buffer, places = op.operands[0], list(op.operands)[1:]
-        if lanes.count > 1 and places and (offset := _offset_from(places[-1], lanes.index)) is not None:
-            rest = [self._value(v, lanes, env) for v in places[:-1]]
-            if not any(isinstance(v.type, ir.VectorType) for v in rest):
-                total = arith.AddIOp(env[lanes.index], index_constant(offset)).result  # type: ignore[index]
-                for v, s in zip(rest, row_major(buffer.type.shape)):
-                    total = arith.AddIOp(total, arith.MulIOp(v, index_constant(s)).result).result
-                return load_lanes(self.memory.flat[buffer], total, 1, lanes.count)
-        indices = [self._value(v, lanes, env) for v in places]
-        wide = any(isinstance(v.type, ir.VectorType) for v in indices)
-        total = index_constant(0)
-        total = splat(total, lanes.count) if wide else total
-        for v, s in zip(indices, row_major(buffer.type.shape), strict=True):
-            factor = index_constant(s)
-            if wide:
-                v = v if isinstance(v.type, ir.VectorType) else splat(v, lanes.count)
-                factor = splat(factor, lanes.count)
-            total = arith.AddIOp(total, arith.MulIOp(v, factor).result).result
-        flat = self.memory.flat[buffer]
-        return gather(flat, index_constant(0), total, lanes.count) if wide else load_scalar(flat, total)
-
     # -- reductions -------------------------------------------------------------------------------------------------
-    def _reduce(self, op: ir.Operation, lanes: _Lanes, env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
+    def reduce(self, op: ir.Operation, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
         block = op.regions[0].blocks[0]
         extents = op.opview.py("extents")
         indices = list(block.arguments)[:len(extents)]
@@ -208,7 +103,7 @@ class Loops:
         def nest(level: int, inner: dict[ir.Value, ir.Value], *carried: ir.Value) -> list[ir.Value]:
             if level == len(extents):
                 inner.update(zip(accs, carried))
-                out = self._ops(block, lanes, inner)
+                out = self.ops(block, lanes, inner)
                 wide = [isinstance(c.type, ir.VectorType) for c in carried]
                 return [splat(o, lanes.count) if w and not isinstance(o.type, ir.VectorType) else o for o, w in zip(out, wide)]
             return loop(extents[level], 0, 1, carried, lambda i, *c: nest(level + 1, {**inner, indices[level]: i}, *c))
@@ -220,25 +115,25 @@ class Loops:
         """Partial results across lanes (and UNROLL vectors), joined at the end; leftover points one by one."""
         block, names = op.regions[0].blocks[0], op.opview.py("combine")
         last, n = indices[-1], extents[-1]
-        lanes = _power_of_two(min(lanes, n))
+        lanes = power_of_two(min(lanes, n))
         unroll = max(1, min(UNROLL, n // lanes))
         chunk = lanes * unroll
         whole = n // chunk * chunk
-        neutral = [splat(_neutral(name, v.type), lanes) for name, v in zip(names, inits)]
+        neutral = [splat(neutral(name, v.type), lanes) for name, v in zip(names, inits)]
         start = [v for _ in range(unroll) for v in neutral]
 
         def nest(level: int, inner: dict[ir.Value, ir.Value], stop: int, width: int, carried: Sequence[ir.Value]) -> list[ir.Value]:
             if level < len(extents) - 1:
                 return loop(extents[level], 0, 1, carried, lambda i, *c: nest(level + 1, {**inner, indices[level]: i}, stop, width, c))
             if width == 1:
-                return loop(n, whole, 1, carried, lambda i, *c: self._ops(block, _Lanes(None, 1), {**inner, last: i, **dict(zip(accs, c))}))
+                return loop(n, whole, 1, carried, lambda i, *c: self.ops(block, Lanes(None, 1), {**inner, last: i, **dict(zip(accs, c))}))
 
             def step_(i: ir.Value, *c: ir.Value) -> list[ir.Value]:
                 out: list[ir.Value] = []
                 for u in range(unroll):
                     at = arith.AddIOp(i, index_constant(u * lanes)).result if u else i
                     part = dict(zip(accs, c[u * len(accs):(u + 1) * len(accs)]))
-                    got = self._ops(block, _Lanes(last, lanes), {**inner, last: at, **part})
+                    got = self.ops(block, Lanes(last, lanes), {**inner, last: at, **part})
                     out += [splat(v, lanes) if not isinstance(v.type, ir.VectorType) else v for v in got]
                 return out
 
@@ -249,43 +144,7 @@ class Loops:
         for j, (name, init) in enumerate(zip(names, inits)):
             parts = vectors[j::len(accs)]
             while len(parts) > 1:
-                parts = [_combine(name, *parts[i:i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
-            kind = ir.Attribute.parse(f"#vector.kind<{_KINDS[name]}>")
-            results.append(_combine(name, init, vector.ReductionOp(init.type, kind, parts[0]).result))
+                parts = [combine(name, *parts[i:i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
+            kind = ir.Attribute.parse(f"#vector.kind<{KINDS[name]}>")
+            results.append(combine(name, init, vector.ReductionOp(init.type, kind, parts[0]).result))
         return nest(0, dict(env), n, 1, results) if whole < n else results
-
-
-def _offset_from(value: ir.Value, index: ir.Value | None) -> int | None:
-    """C where the value is plainly index + c (through casts), else None."""
-    offset = 0
-    while index is not None:
-        if value == index:
-            return offset
-        owner = value.owner
-        if isinstance(owner, ir.Block):
-            return None
-        if owner.name == "arith.addi" and not isinstance(right := owner.operands[1].owner, ir.Block) and right.name == "arith.constant":
-            offset += right.attributes["value"].value
-        elif owner.name != "arith.index_cast":
-            return None
-        value = owner.operands[0]
-    return None
-
-
-def _combine(name: str, a: ir.Value, b: ir.Value) -> ir.Value:
-    return ir.Operation.create(f"arith.{name}", results=[a.type], operands=[a, b]).results[0]
-
-
-def _neutral(name: str, type_: ir.Type) -> ir.Value:
-    """The value that leaves the other operand of a combining op unchanged."""
-    if name.endswith("f"):
-        value = {"addf": 0.0, "mulf": 1.0, "maximumf": float("-inf"), "minimumf": float("inf")}[name]
-        return arith.ConstantOp(type_, ir.FloatAttr.get(type_, value)).result
-    bits = ir.IntegerType(type_).width
-    least = -(1 << (bits - 1))
-    value = {"addi": 0, "muli": 1, "andi": -1, "ori": 0, "xori": 0, "maxsi": least, "maxui": 0, "minsi": -least - 1, "minui": -1}[name]
-    return arith.ConstantOp(type_, ir.IntegerAttr.get(type_, value)).result
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << (n.bit_length() - 1) if n > 0 else 1

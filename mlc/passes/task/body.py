@@ -1,0 +1,171 @@
+"""The scalar body of a task.foreach or task.reduce, emitted on scalars or on vectors along one loop index."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlc.dialects._ext import operations
+from mlc.ir.mlir import arith, ir, vector
+from mlc.layout.linear import row_major
+from mlc.passes.task.flat import Access, Memory, gather, index_constant, linear_index, load_lanes, load_scalar, splat, step, vector_type
+
+KINDS = {"addf": "add", "addi": "add", "mulf": "mul", "muli": "mul", "maximumf": "maximumf", "minimumf": "minimumf", "andi": "and",
+         "ori": "or", "xori": "xor", "maxsi": "maxsi", "maxui": "maxui", "minsi": "minsi", "minui": "minui"}
+
+
+@dataclass
+class Lanes:
+    """Which loop index runs across lanes, and how many lanes there are."""
+
+    index: ir.Value | None
+    count: int
+
+
+class Body:
+    """Emits the ops of one foreach at the insertion point; `reduce` is the subclass's, which knows how loops run.
+
+    accesses: the flat access of each task.load and task.store. reductions: the task.reduce ops. used_as_value: indices that are more than
+    addresses.
+    """
+
+    def __init__(self, foreach: ir.Operation, memory: Memory) -> None:
+        self.memory = memory
+        self.block = foreach.regions[0].blocks[0]
+        self.extents: dict[ir.Value, int] = dict(zip(self.block.arguments, foreach.opview.py("extents"), strict=True))
+        self.accesses: dict[ir.Operation, Access] = {}
+        self.reductions: list[ir.Operation] = []
+        self.used_as_value: set[ir.Value] = set()
+        for op in operations(foreach):
+            operands = list(op.operands)
+            if op.name == "task.load":
+                self.accesses[op] = memory.access(operands[0], operands[1:], op.attributes["map"])
+            elif op.name == "task.store":
+                self.accesses[op] = memory.access(operands[1], operands[2:], op.attributes["map"])
+            else:
+                self.used_as_value.update(v for v in operands if isinstance(v.type, ir.IndexType))
+            if op.name == "task.reduce":
+                self.reductions.append(op)
+
+    def reduce(self, op: ir.Operation, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
+        """Emits a task.reduce; returns its results."""
+        raise AssertionError(f"{type(self).__name__} has no reductions")
+
+    def read_lanes(self, access: Access, at: ir.Value, stride: int, lanes: Lanes) -> ir.Value:
+        """Lanes of a buffer, `stride` elements apart, the first at `at`."""
+        return load_lanes(self.memory.flat[access.buffer], at, stride, lanes.count)
+
+    def write_lanes(self, access: Access, at: ir.Value, lanes: Lanes, value: ir.Value) -> None:
+        """Stores a vector at consecutive places from `at`."""
+        vector.StoreOp(value, self.memory.flat[access.buffer], [at])
+
+    def ops(self, block: ir.Block, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
+        """Emits a block's ops; returns the values it yields."""
+        for view in block.operations:
+            op = view.operation
+            with op.location:
+                if op.name == "task.yield":
+                    return [env[v] for v in op.operands]
+                if op.name == "task.load":
+                    env[op.results[0]] = self._load(op, lanes, env)
+                elif op.name == "task.store":
+                    self._store(op, lanes, env)
+                elif op.name == "task.reduce":
+                    env.update(zip(op.results, self.reduce(op, lanes, env)))
+                elif op.name == "memref.load":
+                    env[op.results[0]] = self._gather(op, lanes, env)
+                else:
+                    self._clone(op, lanes, env)
+        return []
+
+    def _value(self, value: ir.Value, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
+        """The current value; the lane index used as a value is a vector."""
+        current = env[value]
+        if lanes.index is not None and value == lanes.index:
+            return arith.AddIOp(splat(current, lanes.count), step(lanes.count)).result
+        return current
+
+    def _clone(self, op: ir.Operation, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> None:
+        """The same op on scalars, or on vectors when an operand is one."""
+        operands = [self._value(v, lanes, env) for v in op.operands]
+        wide = any(isinstance(v.type, ir.VectorType) for v in operands)
+        if wide:
+            operands = [v if isinstance(v.type, ir.VectorType) else splat(v, lanes.count) for v in operands]
+        types = [vector_type(lanes.count, r.type) if wide else r.type for r in op.results]
+        copy = ir.Operation.create(op.name, results=types, operands=operands, attributes={k: op.attributes[k] for k in op.attributes})
+        env.update(zip(op.results, copy.results))
+
+    def _load(self, op: ir.Operation, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
+        access = self.accesses[op]
+        buffer, at = self.memory.flat[access.buffer], linear_index(access, env)
+        stride = access.stride(lanes.index) if lanes.index is not None else 0
+        return load_scalar(buffer, at) if stride == 0 or lanes.count == 1 else self.read_lanes(access, at, stride, lanes)
+
+    def _store(self, op: ir.Operation, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> None:
+        access = self.accesses[op]
+        buffer, at = self.memory.flat[access.buffer], linear_index(access, env)
+        value = self._value(op.operands[0], lanes, env)
+        if lanes.index is not None and lanes.count > 1 and access.stride(lanes.index):
+            value = value if isinstance(value.type, ir.VectorType) else splat(value, lanes.count)
+            self.write_lanes(access, at, lanes, value)
+        else:
+            ir.Operation.create("memref.store", operands=[value, buffer, at])
+
+    def _gather(self, op: ir.Operation, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
+        """A data-dependent element: indices are values, perhaps vectors; consecutive ones (the last follows the lanes) are one load."""
+        buffer, places = op.operands[0], list(op.operands)[1:]
+        if lanes.count > 1 and places and (offset := _offset_from(places[-1], lanes.index)) is not None:
+            rest = [self._value(v, lanes, env) for v in places[:-1]]
+            if not any(isinstance(v.type, ir.VectorType) for v in rest):
+                total = arith.AddIOp(env[lanes.index], index_constant(offset)).result  # type: ignore[index]
+                for v, s in zip(rest, row_major(buffer.type.shape)):
+                    total = arith.AddIOp(total, arith.MulIOp(v, index_constant(s)).result).result
+                return load_lanes(self.memory.flat[buffer], total, 1, lanes.count)
+        indices = [self._value(v, lanes, env) for v in places]
+        wide = any(isinstance(v.type, ir.VectorType) for v in indices)
+        total = index_constant(0)
+        total = splat(total, lanes.count) if wide else total
+        for v, s in zip(indices, row_major(buffer.type.shape), strict=True):
+            factor = index_constant(s)
+            if wide:
+                v = v if isinstance(v.type, ir.VectorType) else splat(v, lanes.count)
+                factor = splat(factor, lanes.count)
+            total = arith.AddIOp(total, arith.MulIOp(v, factor).result).result
+        flat = self.memory.flat[buffer]
+        return gather(flat, index_constant(0), total, lanes.count) if wide else load_scalar(flat, total)
+
+
+def _offset_from(value: ir.Value, index: ir.Value | None) -> int | None:
+    """C where the value is plainly index + c (through casts), else None."""
+    offset = 0
+    while index is not None:
+        if value == index:
+            return offset
+        owner = value.owner
+        if isinstance(owner, ir.Block):
+            return None
+        if owner.name == "arith.addi" and not isinstance(right := owner.operands[1].owner, ir.Block) and right.name == "arith.constant":
+            offset += right.attributes["value"].value
+        elif owner.name != "arith.index_cast":
+            return None
+        value = owner.operands[0]
+    return None
+
+
+def combine(name: str, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Joins two partial results by the op that `task.reduce` names."""
+    return ir.Operation.create(f"arith.{name}", results=[a.type], operands=[a, b]).results[0]
+
+
+def neutral(name: str, type_: ir.Type) -> ir.Value:
+    """The value that leaves the other operand of a combining op unchanged."""
+    if name.endswith("f"):
+        value = {"addf": 0.0, "mulf": 1.0, "maximumf": float("-inf"), "minimumf": float("inf")}[name]
+        return arith.ConstantOp(type_, ir.FloatAttr.get(type_, value)).result
+    bits = ir.IntegerType(type_).width
+    least = -(1 << (bits - 1))
+    value = {"addi": 0, "muli": 1, "andi": -1, "ori": 0, "xori": 0, "maxsi": least, "maxui": 0, "minsi": -least - 1, "minui": -1}[name]
+    return arith.ConstantOp(type_, ir.IntegerAttr.get(type_, value)).result
+
+
+def power_of_two(n: int) -> int:
+    """The largest power of two that is at most n (1 for none)."""
+    return 1 << (n.bit_length() - 1) if n > 0 else 1
