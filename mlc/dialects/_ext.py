@@ -13,16 +13,21 @@ A class body declares fields by annotation, in order: `Operand`, `Operands` (var
         axis: int
         log: bool = False
         y: Result
+
+`attribute("task", "map", TaskMap)` makes a plain Python class an attribute, `#task.map<text>`: MLIR keeps the text, the class parses it.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from types import UnionType
+from typing import Any, ClassVar, Protocol
 
 from torch_mlir import ir
 from torch_mlir._mlir_libs import _mlir
 
-__all__ = ["OPS", "Dialect", "OpBase", "Operand", "Operands", "Region", "Result", "Results", "VerifyError", "operations", "to_attr",
-           "to_py", "verify"]
+from mlc.errors import MlcError
+
+__all__ = ["OPS", "Dialect", "OpBase", "Operand", "Operands", "Region", "Result", "Results", "VerifyError", "attribute", "operations",
+           "to_attr", "to_py", "verify"]
 
 
 class VerifyError(ValueError):
@@ -51,6 +56,7 @@ class Region:
 
 Dialect = ir.Dialect
 OPS: dict[str, "type[OpBase]"] = {}
+_SPELLED: dict[tuple[str, str], "type[Spelled]"] = {}
 _ATTRIBUTES: dict[type, tuple[type, ...]] = {
     ir.Attribute: (ir.Attribute,), ir.Type: (ir.Type,), int: (int,), float: (float, int), bool: (bool,), str: (str,), list: (list,),
     dict: (dict,),
@@ -62,8 +68,21 @@ def dialect(namespace: str, summary: str) -> type[ir.Dialect]:
     return _mlir.register_dialect(type(namespace.capitalize(), (ir.Dialect,), {"DIALECT_NAMESPACE": namespace, "__doc__": summary}))
 
 
+class Spelled(Protocol):
+    """A value with a text form: `str(value)` writes what `parse` reads (which raises MlcError)."""
+
+    @staticmethod
+    def parse(text: str) -> "Spelled": ...
+
+
+def attribute(namespace: str, mnemonic: str, cls: type[Spelled]) -> None:
+    """Declares the attribute `#namespace.mnemonic<text>` with `cls` as its value."""
+    _SPELLED[namespace, mnemonic] = cls
+    _ATTRIBUTES[cls] = (cls,)
+
+
 def to_attr(value: object) -> ir.Attribute:
-    """A Python value as an attribute: bool, int (i64), float (f64), str, None (unit), types, lists and dicts of those."""
+    """A Python value as an attribute: bool, int (i64), float (f64), str, None (unit), types, declared classes, lists and dicts of those."""
     match value:
         case ir.Attribute():
             return value
@@ -83,13 +102,15 @@ def to_attr(value: object) -> ir.Attribute:
             return ir.DictAttr.get({str(k): to_attr(v) for k, v in value.items()})
         case list() | tuple():
             return ir.ArrayAttr.get([to_attr(v) for v in value])
+    if (name := next((name for name, cls in _SPELLED.items() if isinstance(value, cls)), None)) is not None:
+        return ir.OpaqueAttr.get(name[0], f"{name[1]}<{value}>".encode(), ir.NoneType.get())
     if hasattr(value, "item"):  # numpy scalars
         return to_attr(value.item())
     raise TypeError(f"no attribute form for {type(value).__name__}: {value!r}")
 
 
 def to_py(attr: ir.Attribute) -> Any:
-    """The Python value of an attribute made by `to_attr`."""
+    """The Python value of an attribute made by `to_attr`. Raises MlcError if a declared class cannot parse its text."""
     match attr:
         case ir.BoolAttr() | ir.IntegerAttr() | ir.FloatAttr() | ir.StringAttr() | ir.TypeAttr():
             return attr.value
@@ -99,6 +120,10 @@ def to_py(attr: ir.Attribute) -> Any:
             return [to_py(a) for a in attr]
         case ir.DictAttr():
             return {named.name: to_py(named.attr) for named in attr}
+        case ir.OpaqueAttr():
+            mnemonic, _, text = attr.data.decode().partition("<")
+            cls = _SPELLED.get((attr.dialect_namespace, mnemonic))
+            return attr if cls is None else cls.parse(text.removesuffix(">"))
     return attr
 
 
@@ -119,7 +144,7 @@ class OpBase(ir.OpView):
         cls.OPERATION_NAME = f"{cls.dialect.DIALECT_NAMESPACE}.{name}"
         if cls.OPERATION_NAME in OPS:
             raise ValueError(f"two classes for {cls.OPERATION_NAME}")
-        cls.fields = {k: v for k, v in cls.__annotations__.items() if v is not ClassVar and not k.startswith("_")}
+        cls.fields = {k: _kind(v) for k, v in cls.__annotations__.items() if v is not ClassVar and not k.startswith("_")}
         cls.defaults = {k: cls.__dict__[k] for k in cls.fields if k in cls.__dict__}
         for index, (field, kind) in enumerate(cls.fields.items()):
             setattr(cls, field, property(_accessor(cls, field, kind, index)))
@@ -144,6 +169,11 @@ class OpBase(ir.OpView):
 
     def check(self) -> None:
         """Rules beyond the declared fields."""
+
+
+def _kind(annotation: Any) -> Any:
+    """The kind of a field: `int | None` (an attribute that may be missing) is an int."""
+    return next(t for t in annotation.__args__ if t is not type(None)) if isinstance(annotation, UnionType) else annotation
 
 
 def _accessor(cls: type[OpBase], field: str, kind: Any, index: int) -> Any:
@@ -182,7 +212,10 @@ def _check_fields(op: OpBase) -> None:
     for field, kind in cls.fields.items():
         if kind in (Operand, Operands, Result, Results, Region):
             continue
-        value = op.py(field, _check_fields)
+        try:
+            value = op.py(field, _check_fields)
+        except MlcError as error:
+            raise VerifyError(f"attribute '{field}': {error.message}") from error
         if value is _check_fields:
             raise VerifyError(f"needs attribute '{field}' ({getattr(kind, '__name__', kind)})")
         if value is not None and not (isinstance(value, _ATTRIBUTES[kind]) and (kind is bool or not isinstance(value, bool))):

@@ -1,12 +1,18 @@
 """task: block programs. A `task.kernel` is what one block of a grid does, on memrefs, with named copies, loops and matrix atoms.
 
 @main at this level holds the plan: buffers in one arena, launches in order, and scf control flow.
+
+`#task.map<repeat(4, 1) * spatial(8, 16)>` is a task mapping (`mlc.layout.mapping`): which thread does which points, in which order.
 """
 
-from mlc.dialects._ext import OpBase, Operand, Operands, Region, Result, Results, VerifyError, dialect
+from math import prod
+
+from mlc.dialects._ext import OpBase, Operand, Operands, Region, Result, Results, VerifyError, attribute, dialect
 from mlc.ir.mlir import ir
+from mlc.layout.mapping import TaskMap
 
 Task = dialect("task", "Block programs on memrefs, and the plan that launches them.")
+attribute("task", "map", TaskMap)
 
 
 class TaskOp(OpBase):
@@ -18,6 +24,8 @@ class TaskOp(OpBase):
 
 class KernelOp(TaskOp, name="kernel"):
     """One grid of blocks. Body arguments: memrefs (`inputs` read-only ones, then outputs), then one index per grid dimension: the block.
+
+    `threads` is the number of threads of a block, on targets that have them.
 
     Example:
       "task.kernel"() ({
@@ -31,12 +39,13 @@ class KernelOp(TaskOp, name="kernel"):
           "task.yield"() : () -> ()
         }) {extents = [16]} : () -> ()
         "task.end"() : () -> ()
-      }) {sym_name = "relu", grid = [4], inputs = 1} : () -> ()
+      }) {sym_name = "relu", grid = [4], inputs = 1, threads = 128} : () -> ()
     """
 
     sym_name: str
     grid: list
     inputs: int
+    threads: int | None = None
     body: Region
 
     def check(self) -> None:
@@ -48,6 +57,8 @@ class KernelOp(TaskOp, name="kernel"):
             raise VerifyError(f"needs a positive grid, got {self.grid}")
         if not 0 <= self.inputs <= len(buffers):
             raise VerifyError(f"declares {self.inputs} inputs of {len(buffers)} buffers")
+        if self.threads is not None and self.threads < 1:
+            raise VerifyError(f"needs a positive number of threads, got {self.threads}")
 
 
 class EndOp(TaskOp, name="end"):
@@ -60,21 +71,37 @@ class EndOp(TaskOp, name="end"):
 class AllocOp(TaskOp, name="alloc"):
     """Memory of one block at a level ("shared" or "register"); uninitialised.
 
-    Example: %s = "task.alloc"() {level = "shared"} : () -> memref<16x64xf32>
+    `pitch` is the distance between rows (of the last dimension) in elements, if not the row's length; `offset` is the place in the block's
+    shared memory in bytes.
+
+    Example:
+      %s = "task.alloc"() {level = "shared"} : () -> memref<16x64xf32>
+      %t = "task.alloc"() {level = "shared", pitch = 68, offset = 4096} : () -> memref<16x64xf32>
     """
 
     level: str
+    pitch: int | None = None
+    offset: int | None = None
     y: Result
 
     def check(self) -> None:
         if self.level not in ("shared", "register"):
             raise VerifyError(f"level must be shared or register, got '{self.level}'")
+        if (self.pitch, self.offset) != (None, None) and self.level != "shared":
+            raise VerifyError(f"has a pitch or offset at level '{self.level}', expected them at level 'shared'")
+        shape = self.y.type.shape
+        if self.pitch is not None and (not shape or self.pitch < shape[-1]):
+            raise VerifyError(f"has pitch {self.pitch}, expected at least the row's length in {self.y.type}")
+        if self.offset is not None and self.offset < 0:
+            raise VerifyError(f"has offset {self.offset}, expected bytes from the start of the block's memory")
 
 
 class ForeachOp(TaskOp, name="foreach"):
     """Runs its body for every point of a box, in any order and in parallel. Body arguments: one index per dimension of `extents`.
 
-    The body reads by `task.load`; results leave through `task.store`.
+    The body reads by `task.load`; results leave through `task.store`. `map` distributes the box [points, reduction points], both flattened
+    row-major, over the block's threads. It covers at least that box: what is beyond is left out. Several threads may share the reduction
+    of a point, and join their parts, if the reduction is associative.
 
     Example:
       "task.foreach"() ({
@@ -82,15 +109,33 @@ class ForeachOp(TaskOp, name="foreach"):
         %v = "task.load"(%x, %j) {map = affine_map<(d0) -> (d0)>} : (memref<64xf32>, index) -> f32
         "task.store"(%v, %y, %i, %j) {map = affine_map<(d0, d1) -> (d0, d1)>} : (f32, memref<16x64xf32>, index, index) -> ()
         "task.yield"() : () -> ()
-      }) {extents = [16, 64]} : () -> ()
+      }) {extents = [16, 64], map = #task.map<repeat(2, 1) * spatial(128, 1) * repeat(4, 1)>} : () -> ()
     """
 
     extents: list
+    map: TaskMap | None = None
     body: Region
 
     def check(self) -> None:
         if len(self.body.blocks[0].arguments) != len(self.extents):
             raise VerifyError(f"body takes {len(self.extents)} indices, got {len(self.body.blocks[0].arguments)}")
+        if self.map is not None:
+            self._check_map(self.map)
+
+    def _check_map(self, map_: TaskMap) -> None:
+        reduces = [v for v in self.body.blocks[0].operations if v.operation.name == "task.reduce"]
+        box = (prod(self.extents), max((prod(v.operation.opview.py("extents")) for v in reduces), default=1))
+        if map_.rank != 2 or any(have < need for have, need in zip(map_.shape, box)):
+            raise VerifyError(f"map {map_} covers {list(map_.shape)}, expected at least {list(box)}: points, reduction points")
+        shared = any(d.spatial and d.dim == 1 for d in map_.digits())
+        if shared and not all(all(v.operation.opview.py("combine")) for v in reduces):
+            raise VerifyError(f"map {map_} shares a reduction among threads that must run in order")
+        kernel = self.operation.parent
+        if kernel is None or kernel.name != "task.kernel":
+            return  # a fragment, such as a test's
+        threads = kernel.opview.py("threads")
+        if threads is None or map_.workers > threads:
+            raise VerifyError(f"map {map_} needs {map_.workers} threads, the kernel has {'none' if threads is None else threads}")
 
 
 class ReduceOp(TaskOp, name="reduce"):
@@ -157,8 +202,14 @@ class MmaOp(TaskOp, name="mma"):
     `panels` gives, for a and b, the width of the panels the operand is stored in (see tile.map), or 0; the map of a panelled operand gives
     [n, k...]: its column, then its reduction indices.
 
+    On targets with threads, `warps` gives how many warps share the [rows, columns, depth] of the box (depth: each has a part of the
+    reduction), `step` the reduction points of one pipeline stage, and `stages` how many stages are in shared memory at once.
+
     Example:
       "task.mma"(%a, %b, %c, %o) {atom = "fma", extents = [16, 64, 256], reductions = 1, maps = [
+        affine_map<(m, n, k, o) -> (m + o, k)>, affine_map<(m, n, k, o) -> (k, n)>, affine_map<(m, n, k, o) -> (m + o, n)>]}
+        : (memref<32x256xf32>, memref<256x64xf32>, memref<32x64xf32>, index) -> ()
+      "task.mma"(%a, %b, %c, %o) {atom = "fma", extents = [16, 64, 256], reductions = 1, warps = [1, 4, 1], step = 16, stages = 3, maps = [
         affine_map<(m, n, k, o) -> (m + o, k)>, affine_map<(m, n, k, o) -> (k, n)>, affine_map<(m, n, k, o) -> (m + o, n)>]}
         : (memref<32x256xf32>, memref<256x64xf32>, memref<32x64xf32>, index) -> ()
     """
@@ -172,10 +223,18 @@ class MmaOp(TaskOp, name="mma"):
     reductions: int
     maps: list
     panels: list = [0, 0]
+    warps: list | None = None
+    step: int | None = None
+    stages: int | None = None
 
     def check(self) -> None:
         if not 0 < self.reductions < len(self.extents) + 1 or len(self.maps) != 3:
             raise VerifyError(f"has {self.reductions} reductions of {len(self.extents)} dimensions and {len(self.maps)} maps")
+        if self.warps is not None and (len(self.warps) != 3 or any(not isinstance(n, int) or n < 1 for n in self.warps)):
+            raise VerifyError(f"has warps {self.warps}, expected three positive counts: rows, columns, depth")
+        for name, value in (("step", self.step), ("stages", self.stages)):
+            if value is not None and value < 1:
+                raise VerifyError(f"has {name} = {value}, expected at least 1")
 
 
 class BarrierOp(TaskOp, name="barrier"):

@@ -5,7 +5,7 @@
 // CHECK-NEXT: ^bb0(%{{.*}}: memref<64xf32>, %{{.*}}: memref<64xf32>, %{{.*}}: index):
 // CHECK-NEXT: "task.foreach"() ({
 // CHECK: "task.end"() : () -> ()
-// CHECK-NEXT: }) {grid = [4], inputs = 1 : i64, sym_name = "relu"} : () -> ()
+// CHECK-NEXT: }) {grid = [4], inputs = 1 : i64, sym_name = "relu", threads = 128 : i64} : () -> ()
 "task.kernel"() ({
 ^bb0(%x: memref<64xf32>, %y: memref<64xf32>, %b: index):
   "task.foreach"() ({
@@ -17,12 +17,14 @@
     "task.yield"() : () -> ()
   }) {extents = [16]} : () -> ()
   "task.end"() : () -> ()
-}) {sym_name = "relu", grid = [4], inputs = 1} : () -> ()
+}) {sym_name = "relu", grid = [4], inputs = 1, threads = 128} : () -> ()
 
 // CHECK-LABEL: func.func @inside_a_block(
 func.func @inside_a_block(%x: memref<64xf32>, %i: index, %o: index) {
   // CHECK: "task.alloc"() {level = "shared"} : () -> memref<16x64xf32>
+  // CHECK: "task.alloc"() {level = "shared", offset = 4096 : i64, pitch = 68 : i64} : () -> memref<16x64xf32>
   %s = "task.alloc"() {level = "shared"} : () -> memref<16x64xf32>
+  %t = "task.alloc"() {level = "shared", pitch = 68, offset = 4096} : () -> memref<16x64xf32>
   // CHECK: "task.load"(%{{.*}}) {map = #{{.*}}} : (memref<64xf32>, index, index) -> f32
   %v = "task.load"(%x, %i, %o) {map = affine_map<(d0, d1) -> (d0 + d1)>} : (memref<64xf32>, index, index) -> f32
   // CHECK: "task.store"(%{{.*}}) {map = #{{.*}}} : (f32, memref<64xf32>, index, index) -> ()
@@ -35,14 +37,14 @@ func.func @inside_a_block(%x: memref<64xf32>, %i: index, %o: index) {
 // CHECK-LABEL: func.func @foreach(
 // CHECK: "task.foreach"() ({
 // CHECK-NEXT: ^bb0(%{{.*}}: index, %{{.*}}: index):
-// CHECK: }) {extents = [16, 64]} : () -> ()
+// CHECK: }) {extents = [16, 64], map = #task.map<repeat(2, 1) * spatial(128, 1) * repeat(4, 1)>} : () -> ()
 func.func @foreach(%x: memref<64xf32>, %y: memref<16x64xf32>) {
   "task.foreach"() ({
   ^bb0(%i: index, %j: index):
     %v = "task.load"(%x, %j) {map = affine_map<(d0) -> (d0)>} : (memref<64xf32>, index) -> f32
     "task.store"(%v, %y, %i, %j) {map = affine_map<(d0, d1) -> (d0, d1)>} : (f32, memref<16x64xf32>, index, index) -> ()
     "task.yield"() : () -> ()
-  }) {extents = [16, 64]} : () -> ()
+  }) {extents = [16, 64], map = #task.map<repeat(2, 1) * spatial(128, 1) * repeat(4, 1)>} : () -> ()
   return
 }
 
@@ -63,8 +65,12 @@ func.func @reduce(%x: memref<64xf32>, %zero: f32) {
 
 // CHECK-LABEL: func.func @mma(
 // CHECK: "task.mma"(%{{.*}}) {atom = "fma", extents = [16, 64, 256], maps = [#{{.*}}, #{{.*}}, #{{.*}}], reductions = 1 : i64}
+// CHECK: "task.mma"(%{{.*}}) {{{.*}}, reductions = 1 : i64, stages = 3 : i64, step = 16 : i64, warps = [1, 4, 1]}
 func.func @mma(%a: memref<32x256xf32>, %b: memref<256x64xf32>, %c: memref<32x64xf32>, %o: index) {
   "task.mma"(%a, %b, %c, %o) {atom = "fma", extents = [16, 64, 256], reductions = 1, maps = [
+    affine_map<(m, n, k, o) -> (m + o, k)>, affine_map<(m, n, k, o) -> (k, n)>, affine_map<(m, n, k, o) -> (m + o, n)>]}
+    : (memref<32x256xf32>, memref<256x64xf32>, memref<32x64xf32>, index) -> ()
+  "task.mma"(%a, %b, %c, %o) {atom = "fma", extents = [16, 64, 256], reductions = 1, warps = [1, 4, 1], step = 16, stages = 3, maps = [
     affine_map<(m, n, k, o) -> (m + o, k)>, affine_map<(m, n, k, o) -> (k, n)>, affine_map<(m, n, k, o) -> (m + o, n)>]}
     : (memref<32x256xf32>, memref<256x64xf32>, memref<32x64xf32>, index) -> ()
   return
