@@ -1,0 +1,124 @@
+"""gpu.module to LLVM IR text for NVPTX, one module per kernel, through upstream conversions."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mlc.backends.gpu_math import math_to_intrinsics
+from mlc.dialects._ext import operations, to_py
+from mlc.errors import CompilerError
+from mlc.ir.mlir import MLIRError, PassManager, ir, llvm
+from mlc.passes.tile.model import volume
+
+# Indices are computed in 32 bits where every buffer is smaller than this; half the range is left for places beyond a buffer's end that
+# are computed but not accessed.
+SMALL_BUFFER = 1 << 30
+_TO_LLVM = (
+    "builtin.module(canonicalize,cse,gpu.module(convert-vector-to-scf,canonicalize,cse,loop-invariant-code-motion,expand-strided-metadata,"
+    "lower-affine,convert-scf-to-cf,arith-expand,convert-math-to-llvm,"
+    "convert-gpu-to-nvvm{{use-bare-ptr-memref-call-conv=1 index-bitwidth={bits}}},"
+    "convert-nvvm-to-llvm,convert-ub-to-llvm,canonicalize,cse,reconcile-unrealized-casts))"
+)
+_DECLARED = re.compile(r"^declare [^@]*@\"?([\w.$]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel. text: an LLVM IR module with one entry point, `name`. grid: blocks; threads: of a block; shared: dynamic, in bytes."""
+
+    name: str
+    text: str
+    grid: list[int]
+    threads: int
+    shared: int
+
+
+def lower_kernels(module: ir.Module, shared_alignment: int = 128) -> list[Kernel]:
+    """The kernels of `gpu.module @kernels`, in order. shared_alignment: bytes, of the start of dynamic shared memory.
+
+    Raises CompilerError where a conversion fails or a kernel needs a function that no instruction computes.
+    """
+    body = gpu_module(module).regions[0].blocks[0]
+    symbols = {op.operation.attributes["sym_name"].value: op.operation for op in body.operations if "sym_name" in op.operation.attributes}
+    return [_kernel(op.operation, symbols, shared_alignment) for op in body.operations if op.operation.name == "gpu.func"]
+
+
+def gpu_module(module: ir.Module) -> ir.Operation:
+    """The gpu.module that lower-task-to-gpu leaves."""
+    found = [op.operation for op in module.body.operations if op.operation.name == "gpu.module"]
+    if len(found) != 1:
+        raise CompilerError(f"the module has {len(found)} gpu.module ops, expected one")
+    return found[0]
+
+
+def _kernel(function: ir.Operation, symbols: dict[str, ir.Operation], shared_alignment: int) -> Kernel:
+    name = function.attributes["sym_name"].value
+    threads = volume(to_py(function.attributes["known_block_size"]))
+    grid, shared = to_py(function.attributes["task.grid"]), to_py(function.attributes["task.shared"])
+    with function.location:
+        alone = _alone(function, symbols)
+    math_to_intrinsics(alone.operation, name)
+    _convert(alone, name, 32 if _is_small(function) else 64)
+    _finish(alone, shared_alignment)
+    text = llvm.translate_module_to_llvmir(alone.operation)
+    missing = [f for f in _DECLARED.findall(text) if not f.startswith("llvm.")]
+    if missing:
+        raise CompilerError(f"kernel '{name}' calls {missing[0]}, which nothing defines", hint="no device library is linked")
+    return Kernel(name, text, grid if isinstance(grid, list) else [grid], threads, shared)
+
+
+def _alone(function: ir.Operation, symbols: dict[str, ir.Operation]) -> ir.Module:
+    """A module that holds a kernel in a gpu.module of its own, with the globals it names."""
+    module = ir.Module.create()
+    module.operation.attributes["gpu.container_module"] = ir.UnitAttr.get()
+    with ir.InsertionPoint(module.body):
+        parent = ir.Operation.create("gpu.module", regions=1, attributes={"sym_name": ir.StringAttr.get("kernels")})
+    body = parent.regions[0].blocks.append()
+    for op in [*(symbols[n] for n in _named(function) if n in symbols), function]:
+        op.clone(ip=ir.InsertionPoint(body))
+    return module
+
+
+def _named(function: ir.Operation) -> Iterable[str]:
+    """Symbols that the ops of a function refer to, each once."""
+    refs = (a.attr for op in operations(function) for a in op.attributes.values() if isinstance(a, ir.FlatSymbolRefAttr))
+    return dict.fromkeys(a.value for a in refs)
+
+
+def _is_small(function: ir.Operation) -> bool:
+    """Whether 32-bit indices reach every element of every buffer; a size that is not static may be anything, but for shared memory."""
+    types = [v.type for v in function.regions[0].blocks[0].arguments] + [r.type for op in operations(function) for r in op.results]
+    return all(_elements(t) < SMALL_BUFFER for t in types if isinstance(t, ir.MemRefType))
+
+
+def _elements(type_: ir.MemRefType) -> int:
+    if type_.has_static_shape:
+        return volume(type_.shape)
+    return 0 if "workgroup" in str(type_.memory_space) else SMALL_BUFFER
+
+
+def _convert(module: ir.Module, name: str, bits: int) -> None:
+    try:
+        PassManager.parse(_TO_LLVM.format(bits=bits)).run(module.operation)
+    except MLIRError as error:
+        raise CompilerError(f"kernel '{name}' to LLVM: {error}") from error
+
+
+def _finish(module: ir.Module, shared_alignment: int) -> None:
+    """The kernel's ops move from gpu.module to the top; what upstream spells otherwise than ptxas or the runtime wants is put right."""
+    parent = gpu_module(module)
+    i64 = ir.IntegerType.get_signless(64)
+    for view in list(parent.regions[0].blocks[0].operations):
+        op = view.operation
+        if op.name == "llvm.mlir.global" and op.attributes["sym_name"].value.startswith("__dynamic_shmem__"):
+            # As upstream makes it, internal and of size 0, it would be a static variable.
+            op.attributes["linkage"] = ir.Attribute.parse("#llvm.linkage<external>")
+            op.attributes["alignment"] = ir.IntegerAttr.get(i64, shared_alignment)
+        elif "nvvm.maxntid" in op.attributes:
+            op.attributes["nvvm.reqntid"] = op.attributes["nvvm.maxntid"]  # there is no other block size
+            del op.attributes["nvvm.maxntid"]
+        op.move_before(parent)
+    parent.erase()
+
+
+__all__ = ["Kernel", "gpu_module", "lower_kernels"]
