@@ -10,26 +10,29 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import IO
 
-from mlc.backends.llvm import Machine, object_code
+from mlc.backends.llvm import Machine, assembly, object_code
 from mlc.errors import CompilerError
 
-_START = "import sys; sys.path[:] = sys.argv[2:]; from mlc.backends.codegen_pool import main; main(sys.argv[1])"
+_START = "import sys; sys.path[:] = sys.argv[3:]; from mlc.backends.codegen_pool import main; main(sys.argv[1], sys.argv[2])"
 _LENGTH = struct.Struct("<Q")
 
 
 class CodegenPool:
-    """`size` processes that turn LLVM IR text into objects for `machine`; ends them when left. `compile` may be called by many threads."""
+    """`size` processes that turn LLVM IR text into objects for `machine`; ends them when left. `compile` may be called by many threads.
 
-    def __init__(self, size: int, machine: Machine) -> None:
+    form: "object", or "assembly" for targets whose assembler is not LLVM's.
+    """
+
+    def __init__(self, size: int, machine: Machine, form: str = "object") -> None:
         self._log = tempfile.TemporaryFile()
-        command = [sys.executable, "-c", _START, json.dumps(asdict(machine)), *sys.path]
+        command = [sys.executable, "-c", _START, json.dumps(asdict(machine)), form, *sys.path]
         self._all = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log) for _ in range(size)]
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
         for process in self._all:
             self._idle.put(process)
 
     def compile(self, text: str) -> bytes:
-        """The object of one text. Raises CompilerError if LLVM refuses it, or dies of it."""
+        """The object (or bytes of assembly) of one text. Raises CompilerError if LLVM refuses it, or dies of it."""
         process = self._idle.get()
         try:
             assert process.stdin is not None and process.stdout is not None
@@ -74,12 +77,12 @@ def _read(pipe: IO[bytes]) -> bytes | None:
     return data if len(data) == size else None
 
 
-def main(machine: str) -> None:
+def main(machine: str, form: str) -> None:
     """The child: answers each text with its object until there is no more; a failure ends it, with the reason as its last words."""
     target = Machine(**json.loads(machine))
     while (text := _read(sys.stdin.buffer)) is not None:
         try:
-            result = object_code(text.decode(), target)
+            result = object_code(text.decode(), target) if form == "object" else assembly(text.decode(), target).encode()
         except CompilerError as error:
             sys.exit(str(error).replace("\n", " "))
         _write(sys.stdout.buffer, result)

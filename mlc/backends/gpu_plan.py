@@ -203,9 +203,9 @@ def expression(op: str, a: Expr, b: Expr) -> Expr:
     """`[op, a, b]`, or the number or operand it plainly is."""
     if isinstance(a, int) and isinstance(b, int) and op in ("add", "sub", "mul"):
         return a + b if op == "add" else a - b if op == "sub" else a * b
-    if op in ("add", "sub") and b == 0 or op == "mul" and b == 1:
+    if b == {"add": 0, "sub": 0, "mul": 1}.get(op):
         return a
-    if op == "add" and a == 0 or op == "mul" and a == 1:
+    if a == {"add": 0, "mul": 1}.get(op):
         return b
     return [op, a, b]
 

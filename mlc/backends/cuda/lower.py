@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlc.backends.gpu_math import math_to_intrinsics
+from mlc.backends.cuda.functions import FUNCTIONS
+from mlc.backends.cuda.intrinsics import math_to_intrinsics
 from mlc.dialects._ext import operations, to_py
 from mlc.errors import CompilerError
 from mlc.ir.mlir import MLIRError, PassManager, ir, llvm
@@ -13,13 +14,15 @@ from mlc.passes.tile.model import volume
 # Indices are computed in 32 bits where every buffer is smaller than this; half the range is left for places beyond a buffer's end that
 # are computed but not accessed.
 SMALL_BUFFER = 1 << 30
+# Of nvptx64 (its natural alignments; without it i64 would count as aligned to 4 bytes, and be loaded in halves).
+DATA_LAYOUT = "e-p6:32:32-i64:64-i128:128-i256:256-v16:16-v32:32-n16:32:64"
 _TO_LLVM = (
     "builtin.module(canonicalize,cse,gpu.module(convert-vector-to-scf,canonicalize,cse,loop-invariant-code-motion,expand-strided-metadata,"
     "lower-affine,convert-scf-to-cf,arith-expand,convert-math-to-llvm,"
     "convert-gpu-to-nvvm{{use-bare-ptr-memref-call-conv=1 index-bitwidth={bits}}},"
-    "convert-nvvm-to-llvm,convert-ub-to-llvm,canonicalize,cse,reconcile-unrealized-casts))"
+    "convert-vector-to-llvm,convert-nvvm-to-llvm,convert-ub-to-llvm,canonicalize,cse,reconcile-unrealized-casts))"
 )
-_DECLARED = re.compile(r"^declare [^@]*@\"?([\w.$]+)", re.MULTILINE)
+_DECLARED = re.compile(r"^declare [^@]*@\"?([\w.$]+).*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,16 @@ def _kernel(function: ir.Operation, symbols: dict[str, ir.Operation], shared_ali
     math_to_intrinsics(alone.operation, name)
     _convert(alone, name, 32 if _is_small(function) else 64)
     _finish(alone, shared_alignment)
+    _check_lowered(alone, name)
     text = llvm.translate_module_to_llvmir(alone.operation)
-    missing = [f for f in _DECLARED.findall(text) if not f.startswith("llvm.")]
-    if missing:
-        raise CompilerError(f"kernel '{name}' calls {missing[0]}, which nothing defines", hint="no device library is linked")
-    return Kernel(name, text, grid if isinstance(grid, list) else [grid], threads, shared)
+    return Kernel(name, _linked(text, name), grid if isinstance(grid, list) else [grid], threads, shared)
 
 
 def _alone(function: ir.Operation, symbols: dict[str, ir.Operation]) -> ir.Module:
     """A module that holds a kernel in a gpu.module of its own, with the globals it names."""
     module = ir.Module.create()
     module.operation.attributes["gpu.container_module"] = ir.UnitAttr.get()
+    module.operation.attributes["llvm.data_layout"] = ir.StringAttr.get(DATA_LAYOUT)
     with ir.InsertionPoint(module.body):
         parent = ir.Operation.create("gpu.module", regions=1, attributes={"sym_name": ir.StringAttr.get("kernels")})
     body = parent.regions[0].blocks.append()
@@ -81,7 +83,7 @@ def _alone(function: ir.Operation, symbols: dict[str, ir.Operation]) -> ir.Modul
 
 def _named(function: ir.Operation) -> Iterable[str]:
     """Symbols that the ops of a function refer to, each once."""
-    refs = (a.attr for op in operations(function) for a in op.attributes.values() if isinstance(a, ir.FlatSymbolRefAttr))
+    refs = (a for op in operations(function) for a in op.attributes.values() if isinstance(a, ir.FlatSymbolRefAttr))
     return dict.fromkeys(a.value for a in refs)
 
 
@@ -119,6 +121,24 @@ def _finish(module: ir.Module, shared_alignment: int) -> None:
             del op.attributes["nvvm.maxntid"]
         op.move_before(parent)
     parent.erase()
+
+
+def _check_lowered(module: ir.Module, name: str) -> None:
+    """The translation crashes on an op that it does not know."""
+    left = next((op for op in operations(module.operation) if not op.name.startswith(("llvm.", "nvvm."))), None)
+    if left is not None:
+        raise CompilerError(f"kernel '{name}' to LLVM: nothing lowers '{left.name}': {left}")
+
+
+def _linked(text: str, name: str) -> str:
+    """The text with the functions of ours that it calls. CompilerError for another that nothing defines."""
+    called = [f for f in _DECLARED.findall(text) if not f.startswith("llvm.")]
+    missing = next((f for f in called if f not in FUNCTIONS), None)
+    if missing is not None:
+        raise CompilerError(f"kernel '{name}' calls {missing}, which nothing defines", hint="no device library is linked")
+    for function in called:
+        text = _DECLARED.sub(lambda match: "" if match[1] == function else match[0], text) + FUNCTIONS[function]  # noqa: B023
+    return text
 
 
 __all__ = ["Kernel", "gpu_module", "lower_kernels"]

@@ -1,0 +1,74 @@
+"""LLVM IR text of kernels to PTX and cubins, several at a time; equal kernels once, and equal input gives equal bytes."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from mlc.backends import llvm
+from mlc.backends.codegen_pool import CodegenPool
+from mlc.backends.cuda.lower import Kernel
+from mlc.backends.cuda.ptxas import Cubin, assemble, find_ptxas
+from mlc.target import Target
+
+_TRIPLE = "nvptx64-nvidia-cuda"
+_WORTH_A_PROCESS = 200_000  # characters of IR that take longer to compile than a process takes to start
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The code of a kernel. symbol: its entry point there, which is another kernel's name if their code is equal."""
+
+    symbol: str
+    cubin: Cubin
+
+
+def machine(target: Target, opt_level: int) -> llvm.Machine:
+    """The LLVM target machine of a CUDA target. The PTX version is one that every ptxas since CUDA 12.3 (Blackwell: 12.8) reads."""
+    number = int(target.arch.removeprefix("sm_").rstrip("af"))
+    return llvm.Machine(_TRIPLE, target.arch, "+ptx83" if number <= 90 else "+ptx87", opt_level)
+
+
+def assembly(kernels: Sequence[Kernel], target: Target, opt_level: int) -> str:
+    """PTX of every kernel, one after the other. Raises CompilerError."""
+    target_machine = machine(target, opt_level)
+    return "\n".join(llvm.assembly(k.text, target_machine) for k in kernels)
+
+
+def assembled(kernels: Sequence[Kernel], target: Target, opt_level: int, *, jobs: int | None = None,
+              done: Callable[[int, int], None] | None = None) -> list[Assembled]:
+    """Machine code of each kernel, in order. done(finished, of): called as they get ready, in any thread.
+
+    jobs: how many at a time; by default the cores this process may use.
+    Raises TargetError if there is no ptxas for the target, CompilerError if LLVM or ptxas refuses a kernel.
+    """
+    ptxas, target_machine = find_ptxas(), machine(target, opt_level)
+    first: dict[str, Kernel] = {}
+    for kernel in kernels:
+        first.setdefault(_anonymous(kernel), kernel)
+    unique = sorted(first.values(), key=lambda k: -len(k.text))  # the longest first, so that none is left for the end
+    jobs = min(jobs or len(os.sched_getaffinity(0)), max(1, len(unique)))
+    processes = min(jobs, sum(len(k.text) for k in unique) // _WORTH_A_PROCESS)
+    finished: list[str] = []
+    with (CodegenPool(processes, target_machine, "assembly") if processes > 1 else nullcontext() as pool,
+          ThreadPoolExecutor(jobs) as threads):
+
+        def one(kernel: Kernel) -> Cubin:
+            ptx = llvm.assembly(kernel.text, target_machine) if pool is None else pool.compile(kernel.text).decode()
+            cubin = assemble(ptx, kernel.name, target.arch, opt_level, ptxas)
+            finished.append(kernel.name)
+            if done is not None:
+                done(len(finished), len(unique))
+            return cubin
+
+        cubins = dict(zip((k.name for k in unique), threads.map(one, unique)))
+    symbols = [first[_anonymous(k)].name for k in kernels]
+    return [Assembled(symbol, cubins[symbol]) for symbol in symbols]
+
+
+def _anonymous(kernel: Kernel) -> str:
+    return kernel.text.replace(f"@{kernel.name}(", "@(")
+
+
+__all__ = ["Assembled", "assembled", "assembly", "machine"]
