@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,52 +31,62 @@ def _launch(kernel: str, *values: str, types: Sequence[str] = ()) -> str:
 _INDEX = "".join(f"%c{n} = arith.constant {n} : index\n" for n in (0, 1, 2, 3))
 
 
-def run(steps: Sequence[dict[str, Any]], memory: dict[tuple[str, int], np.ndarray], kernels: dict[str, Callable[..., None]]) -> None:
+_FUNCTIONS: dict[str, Callable[[int, int], int]] = {
+    "add": int.__add__, "sub": int.__sub__, "mul": int.__mul__, "and": int.__and__, "or": int.__or__, "xor": int.__xor__, "min": min,
+    "max": max, "lt": int.__lt__, "le": int.__le__, "gt": int.__gt__, "ge": int.__ge__, "eq": int.__eq__, "ne": int.__ne__}
+
+
+@dataclass
+class Machine:
     """Follows a plan on numpy buffers of bytes, keyed by (space, index): the meaning of the JSON, in the fewest words."""
-    variables: dict[str, int] = {}
-    functions = {"add": int.__add__, "sub": int.__sub__, "mul": int.__mul__, "and": int.__and__, "or": int.__or__, "xor": int.__xor__,
-                 "min": min, "max": max, "lt": int.__lt__, "le": int.__le__, "gt": int.__gt__, "ge": int.__ge__, "eq": int.__eq__,
-                 "ne": int.__ne__}
 
-    def at(ref: dict[str, Any]) -> np.ndarray:
-        return memory[ref["space"], ref.get("index", 0)][value(ref["offset"]):]
+    memory: dict[tuple[str, int], np.ndarray]
+    kernels: dict[str, Callable[..., object]]
+    variables: dict[str, int] = field(default_factory=dict)
 
-    def value(expr: Any) -> int:
-        if isinstance(expr, str):
-            return variables[expr]
-        if isinstance(expr, int):
-            return int(expr)
-        if expr[0] == "load":
-            dtype = np.dtype(expr[2].replace("i", "int"))
-            return int(at(expr[1])[:dtype.itemsize].view(dtype)[0])
-        return int(functions[expr[0]](value(expr[1]), value(expr[2])))
+    def run(self, steps: Sequence[dict[str, Any]]) -> None:
+        for step in steps:
+            getattr(self, "_" + step["op"])(step)
 
-    def block(steps: Sequence[dict[str, Any]]) -> None:
-        for s in steps:
-            match s["op"]:
-                case "launch":
-                    kernels[s["kernel"]](*(at(r) for r in s["args"]))
-                case "copy":
-                    at(s["target"])[:s["bytes"]] = at(s["source"])[:s["bytes"]]
-                case "let":
-                    variables[s["var"]] = value(s["value"])
-                case "set":
-                    at(s["target"])[:8].view(s["type"].replace("i", "int"))[0] = value(s["value"])
-                case "for":
-                    for i in range(value(s["start"]), value(s["stop"]), value(s["step"])):
-                        variables[s["var"]] = i
-                        block(s["body"])
-                case "while":
-                    variables[s["var"]] = value(s["start"])
-                    while value(s["condition"]):
-                        block(s["body"])
-                        variables[s["var"]] = value(s["next"])
-                case "if":
-                    block(s["then" if value(s["condition"]) else "else"])
-                case other:
-                    raise AssertionError(other)
+    def at(self, ref: dict[str, Any]) -> np.ndarray:
+        return self.memory[ref["space"], ref.get("index", 0)][self.value(ref["offset"]):]
 
-    block(steps)
+    def value(self, expr: Any) -> int:
+        match expr:
+            case str():
+                return self.variables[expr]
+            case ["load", ref, kind]:
+                dtype = np.dtype(kind.replace("i", "int"))
+                return int(self.at(ref)[:dtype.itemsize].view(dtype)[0])
+            case [op, left, right]:
+                return int(_FUNCTIONS[op](self.value(left), self.value(right)))
+        return int(expr)
+
+    def _launch(self, s: dict[str, Any]) -> None:
+        self.kernels[s["kernel"]](*(self.at(r) for r in s["args"]))
+
+    def _copy(self, s: dict[str, Any]) -> None:
+        self.at(s["target"])[:s["bytes"]] = self.at(s["source"])[:s["bytes"]]
+
+    def _let(self, s: dict[str, Any]) -> None:
+        self.variables[s["var"]] = self.value(s["value"])
+
+    def _set(self, s: dict[str, Any]) -> None:
+        assert s["type"] == "i64"
+        self.at(s["target"])[:8].view(np.int64)[0] = self.value(s["value"])
+
+    def _for(self, s: dict[str, Any]) -> None:
+        for self.variables[s["var"]] in range(self.value(s["start"]), self.value(s["stop"]), self.value(s["step"])):
+            self.run(s["body"])
+
+    def _while(self, s: dict[str, Any]) -> None:
+        self.variables[s["var"]] = self.value(s["start"])
+        while self.value(s["condition"]):
+            self.run(s["body"])
+            self.variables[s["var"]] = self.value(s["next"])
+
+    def _if(self, s: dict[str, Any]) -> None:
+        self.run(s["then" if self.value(s["condition"]) else "else"])
 
 
 def test_references_to_every_space() -> None:
@@ -115,7 +126,7 @@ def test_nested_loops_over_slices_forward_and_back() -> None:
     """
     plan = _plan(body, "%x: memref<3x2x4xf32>, %y: memref<3x2x4xf32>")
     x, y = np.arange(24, dtype=np.float32), np.zeros(24, np.float32)
-    run(plan.steps, {("input", 0): x.view(np.uint8), ("output", 0): y.view(np.uint8)}, {})
+    Machine({("input", 0): x.view(np.uint8), ("output", 0): y.view(np.uint8)}, {}).run(plan.steps)
     np.testing.assert_array_equal(y.reshape(3, 2, 4), x.reshape(3, 2, 4)[::-1])
     assert plan.steps[0]["body"][0]["body"][0]["source"]["offset"] == ["add", ["mul", ["sub", 2, "v0"], 32], ["mul", "v1", 16]]
 
@@ -162,7 +173,7 @@ def test_while_reads_its_limit_once_and_its_condition_every_round() -> None:
             go[0] = int(y[:8].view(np.int64)[0]) != stop_at
 
         memory = {("input", 0): n.view(np.uint8), ("output", 0): y.view(np.uint8), ("arena", 0): arena}
-        run(plan.steps, memory, {"start": start, "round": body})
+        Machine(memory, {"start": start, "round": body}).run(plan.steps)
         return int(y[0])
 
     assert [rounds(9, 4), rounds(3, 5), rounds(1, 0)] == [4, 3, 0]
@@ -187,11 +198,14 @@ def test_branches() -> None:
     """
     plan = _plan(body, "%x: memref<i8>, %y: memref<i8>")
     assert plan.steps[2]["else"] == []
-    for flag, expected in ((1, ["yes", "yes"]), (0, ["no"])):
+
+    def taken(flag: int) -> list[str]:
         x, seen = np.array([flag], np.uint8), []
         kernels = {"yes": lambda y: (seen.append("yes"), x.fill(0)), "no": lambda y: (seen.append("no"), x.fill(1))}
-        run(plan.steps, {("input", 0): x, ("output", 0): x.copy()}, kernels)  # the branch overwrites its condition
-        assert seen == expected
+        Machine({("input", 0): x, ("output", 0): x.copy()}, kernels).run(plan.steps)  # the branch overwrites its condition
+        return seen
+
+    assert (taken(1), taken(0)) == (["yes", "yes"], ["no"])
 
 
 @pytest.mark.parametrize(("body", "why"), [

@@ -36,7 +36,7 @@ def find_ptxas() -> Path:
     candidates = [*_packaged(), shutil.which("ptxas"), home and os.path.join(home, "bin", "ptxas")]
     found = next((c for c in candidates if c and os.access(c, os.X_OK)), None)
     if found is None:
-        raise TargetError("compiling for CUDA needs ptxas, which is neither installed as a package nor on PATH nor in CUDA_HOME", hint=_INSTALL)
+        raise TargetError("compiling for CUDA needs ptxas: it is neither installed as a package, nor on PATH, nor in CUDA_HOME", hint=_INSTALL)
     return Path(found)
 
 
@@ -73,7 +73,8 @@ def assemble(ptx: str, name: str, arch: str, opt_level: int, ptxas: Path) -> Cub
         if run.returncode == 0 and result.exists():
             return _facts(result.read_bytes(), said)
     if "gpu-name" in said or "Unsupported .version" in said:
-        raise TargetError(f"{ptxas} ({version(ptxas)}) cannot compile for {arch}: {said.strip()}", hint="use the ptxas of another CUDA release")
+        raise TargetError(f"{ptxas} ({version(ptxas)}) cannot compile for {arch}: {said.strip()}",
+                          hint="use the ptxas of another CUDA release: 12 is the last for sm_70 and sm_72")
     raise CompilerError(f"ptxas refuses kernel '{name}': {said.strip() or f'exit code {run.returncode}'}\n  PTX: {_keep(ptx, name)}")
 
 
