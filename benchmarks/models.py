@@ -20,6 +20,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,14 +73,9 @@ def export(name: str, path: Path, style: str, batch: int = 1, half: bool = False
         module, inputs = module.half(), tuple(t.half() if t.is_floating_point() else t for t in inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as directory, torch.no_grad():
-        file = str(Path(directory, path.name))
+        file = Path(directory, path.name)
         outputs = module(*inputs)
-        if style == "ts17":
-            torch.onnx.export(module, inputs, file, input_names=names, dynamo=False, opset_version=17)
-        else:
-            large = sum(p.numel() * p.element_size() for p in module.parameters()) >= LARGE
-            torch.onnx.export(module, inputs, file, input_names=names, dynamo=True, opset_version=int(style), external_data=large,
-                              verbose=False)
+        write(module, inputs, names, file, style)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         arrays = {f"in{i}": t.numpy() for i, t in enumerate(inputs)} | {f"out{i}": t.numpy() for i, t in enumerate(outputs)}
         made = sorted(Path(directory).iterdir())
@@ -87,6 +83,18 @@ def export(name: str, path: Path, style: str, batch: int = 1, half: bool = False
             shutil.move(part, path.parent / part.name)
         np.savez(Path(directory, "arrays.npz"), **arrays)
         os.replace(Path(directory, "arrays.npz"), path.with_suffix(".npz"))
+
+
+def write(module: Any, inputs: tuple[Any, ...], names: list[str], path: Path, style: str) -> None:
+    """A PyTorch module as an ONNX file, of weights that one protobuf cannot hold with a file beside it."""
+    import torch
+
+    if style == "ts17":
+        torch.onnx.export(module, inputs, str(path), input_names=names, dynamo=False, opset_version=17)
+        return
+    large = sum(p.numel() * p.element_size() for p in module.parameters()) >= LARGE
+    torch.onnx.export(module, inputs, str(path), input_names=names, dynamo=True, opset_version=int(style), external_data=large,
+                      verbose=False)
 
 
 def main() -> int:

@@ -59,7 +59,7 @@ def cells(row: Row, peers: Sequence[str]) -> list[str]:
             _time(ours, spread=True), *(_time(row["results"].get(p, {})) for p in peers),
             *("-" if x is None else f"{x:.2f}" for x in ratios),
             "-" if roof is None else f"{roof['flops'] / 1e9:.2f}", "-" if roof is None else f"{roof['bytes'] / 1e6:.1f}",
-            "-" if roof is None else f"{_ms(roof['seconds'])} {roof['bound']}",
+            "-" if roof is None else f"{milliseconds(roof['seconds'])} {roof['bound']}",
             "-" if roof is None or not median else f"{100 * roof['seconds'] / median:.0f} %",
             "-" if "error" not in ours else f"{ours['error']:.0e}"]
 
@@ -76,13 +76,14 @@ def compile_table(rows: Sequence[Row], peers: Sequence[str]) -> tuple[list[str],
     return ["case", "cold s", *stages, "cached s", *(f"{NAMES[kind]} s" for kind, _ in beside), "kernels", "launches"], body
 
 
-def _ms(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """To three digits or so."""
     return f"{1000 * seconds:.{2 if seconds >= 1e-3 else 3}f}"
 
 
 def _time(result: Mapping[str, Any], spread: bool = False) -> str:
     if "median" in result:
-        return _ms(result["median"]) + (f" ({_ms(result['p10'])}-{_ms(result['p90'])})" if spread else "")
+        return milliseconds(result["median"]) + (f" ({milliseconds(result['p10'])}-{milliseconds(result['p90'])})" if spread else "")
     problem = result.get("problem")
     return "-" if problem is None else "wrong" if problem.startswith("wrong") else "failed"
 
@@ -147,23 +148,24 @@ def markdown(report: Report) -> str:
     parts = ["\n".join(f"- {line}" for line in facts(report)), "\n".join(f"- **{line}**" for line in means(rows, peers))]
     for title, some in (("Models", [r for r in rows if not r["kernel"]]), ("Kernels", [r for r in rows if r["kernel"]])):
         if some:
-            parts += [f"### {title}", _markdown_table(header(peers), [cells(row, peers) for row in some])]
-    parts += ["### Compile time", _markdown_table(*compile_table(rows, peers))]
+            parts += [f"### {title}", markdown_table(header(peers), [cells(row, peers) for row in some])]
+    parts += ["### Compile time", markdown_table(*compile_table(rows, peers))]
     if lines := problems(rows):
         parts += ["### Without a time", "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(parts)
 
 
-def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """With its first column to the left, the others to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *[[c.replace("|", "\\|").replace("*", "\\*") for c in row] for row in body]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def insert(page: Path, section: str) -> None:
+def insert(page: Path, section: str, begin: str = BEGIN, end: str = END) -> None:
     """Replaces what stands between the markers of a page. Raises ValueError if it does not have both, in order."""
     text = page.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} lacks the lines {BEGIN} and {END}, between which the results go")
-    page.write_text(f"{before}{BEGIN}\n\n{section}\n\n{END}{after}")
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{page} lacks the lines {begin} and {end}, between which the results go")
+    page.write_text(f"{before}{begin}\n\n{section}\n\n{end}{after}")
