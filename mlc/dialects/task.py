@@ -25,7 +25,8 @@ class TaskOp(OpBase):
 class KernelOp(TaskOp, name="kernel"):
     """One grid of blocks. Body arguments: memrefs (`inputs` read-only ones, then outputs), then one index per grid dimension: the block.
 
-    `threads` is the number of threads of a block, on targets that have them.
+    On targets that have threads, `threads` is their number in a block, `alignment` the bytes that each memref's start is aligned to,
+    `shared` the bytes of the block's shared memory, and `scratch` the offset of its part in which warps join reductions.
 
     Example:
       "task.kernel"() ({
@@ -46,6 +47,9 @@ class KernelOp(TaskOp, name="kernel"):
     grid: list
     inputs: int
     threads: int | None = None
+    alignment: list | None = None
+    shared: int = 0
+    scratch: int = 0
     body: Region
 
     def check(self) -> None:
@@ -203,7 +207,8 @@ class MmaOp(TaskOp, name="mma"):
     [n, k...]: its column, then its reduction indices.
 
     On targets with threads, `warps` gives how many warps share the [rows, columns, depth] of the box (depth: each has a part of the
-    reduction), `step` the reduction points of one pipeline stage, and `stages` how many stages are in shared memory at once.
+    reduction), `step` the reduction points of one pipeline stage, `stages` how many stages are in shared memory at once, and `workspace`
+    where they lie there.
 
     Example:
       "task.mma"(%a, %b, %c, %o) {atom = "fma", extents = [16, 64, 256], reductions = 1, maps = [
@@ -226,6 +231,7 @@ class MmaOp(TaskOp, name="mma"):
     warps: list | None = None
     step: int | None = None
     stages: int | None = None
+    workspace: int = 0
 
     def check(self) -> None:
         if not 0 < self.reductions < len(self.extents) + 1 or len(self.maps) != 3:

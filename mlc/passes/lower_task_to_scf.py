@@ -12,6 +12,7 @@ from mlc.ir.clone import clone
 from mlc.ir.mlir import arith, func, ir, memref, scf
 from mlc.layout.linear import row_major
 from mlc.passes.registry import Pass, PassContext
+from mlc.passes.task.dot import as_foreach
 from mlc.passes.task.flat import Memory, flat_type, index_constant
 from mlc.passes.task.loops import Loops
 from mlc.passes.task.matmul import MatrixProduct, Registers
@@ -50,7 +51,8 @@ class _Kernel:
     def lower(self) -> None:
         arguments = list(self.body.arguments)
         buffers = arguments[:len(arguments) - len(self.grid)]
-        types = [flat_type(b.type) if self.structured else b.type for b in buffers]
+        flat = [self.structured or not volume(b.type.shape) for b in buffers]  # empty ones have no bare pointer in other shapes
+        types = [flat_type(b.type) if f else b.type for b, f in zip(buffers, flat, strict=True)]
         index = ir.IndexType.get()
         function = func.FuncOp(self.name, ([*types, index, index], []))
         # Buffers of one launch never overlap: plan-memory keeps a launch's inputs alive while its outputs are made.
@@ -61,6 +63,7 @@ class _Kernel:
         for buffer, value in zip(buffers, values):
             self.env[buffer] = self.memory.flat[buffer] = value
         with ir.InsertionPoint(self.entry):
+            self._shape_empty(buffers)
             if not self.grid:
                 self._ops()
                 self._return()
@@ -73,6 +76,13 @@ class _Kernel:
             scf.YieldOp([])
         with ir.InsertionPoint(self.entry):
             self._return()
+
+    def _shape_empty(self, buffers: Sequence[ir.Value]) -> None:
+        """Opaque code sees its empty arguments in their shape."""
+        for buffer in buffers:
+            shape = list(buffer.type.shape)
+            if not self.structured and not volume(shape) and len(shape) != 1:
+                self.env[buffer] = memref.ReinterpretCastOp(buffer.type, self.env[buffer], [], [], [], [0], shape, row_major(shape)).result
 
     def _blocks(self, linear: ir.Value, indices: Sequence[ir.Value]) -> None:
         """Block indices from the linear block number."""
@@ -116,41 +126,6 @@ class _Kernel:
 
     def _mma(self, op: ir.Operation) -> None:
         if not MatrixProduct(op, self.memory, self.env, self.registers, self._scratch).emit():
-            foreach = _as_foreach(op)
+            foreach = as_foreach(op)
             self._foreach(foreach)
             foreach.erase()
-
-
-def _as_foreach(op: ir.Operation) -> ir.Operation:
-    """A task.mma without usable columns as the plain loops that define it, placed beside it."""
-    from mlc.dialects import task
-
-    view = op.opview
-    extents, k = view.py("extents"), view.py("reductions")
-    a, b, c, *offsets = list(op.operands)
-    maps = list(op.attributes["maps"])
-    element = c.type.element_type
-    index = ir.IndexType.get()
-    n = len(extents) - k
-
-    def load(buffer: ir.Value, map_: ir.Attribute, indices: Sequence[ir.Value]) -> ir.Value:
-        value = task.LoadOp.build([buffer, *indices], [buffer.type.element_type], {"map": map_}).operation.results[0]
-        return value if value.type == element else arith.ExtFOp(element, value).result
-
-    with ir.InsertionPoint(op):
-        foreach = task.ForeachOp.build([], [], {"extents": extents[:n]}).operation
-    block = foreach.regions[0].blocks.append(*[index] * n)
-    with ir.InsertionPoint(block):
-        points = list(block.arguments)
-        zero = arith.ConstantOp(element, ir.FloatAttr.get(element, 0.0)).result
-        reduce = task.ReduceOp.build([zero], [element], {"extents": extents[n:], "combine": ["addf"]}).operation
-        inner = reduce.regions[0].blocks.append(*[index] * k, element)
-        with ir.InsertionPoint(inner):
-            *folded, acc = list(inner.arguments)
-            place = [*points, *folded, *offsets]
-            product = arith.MulFOp(load(a, maps[0], place), load(b, maps[1], place)).result
-            task.YieldOp.build([arith.AddFOp(acc, product).result], [])
-        first = index_constant(0)
-        task.StoreOp.build([reduce.results[0], c, *points, *[first] * k, *offsets], [], {"map": maps[2]})
-        task.YieldOp.build([], [])
-    return foreach

@@ -37,7 +37,9 @@ PASSES: dict[str, str] = {
     "hoist": "mlc.passes.tile.hoist:Hoist",
     "pack-weights": "mlc.passes.tile.pack_weights:PackWeights",
     "lower-tile-to-task": "mlc.passes.lower_tile_to_task:LowerTileToTask",
+    "choose-mapping": "mlc.passes.choose_mapping:ChooseMapping",
     "plan-memory": "mlc.passes.task.plan_memory:PlanMemory",
+    "lower-task-to-gpu": "mlc.passes.lower_task_to_gpu:LowerTaskToGpu",
     "lower-task-to-scf": "mlc.passes.lower_task_to_scf:LowerTaskToScf",
     "expand-math": "mlc.passes.expand_math:ExpandMath",
 }
@@ -46,7 +48,8 @@ PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,mlc-cse,"
                       "mlc-dce",
     "tile-pipeline": "fold-views,mlc-dce,hoist,connect,choose-tiles,pack-weights,hoist,choose-tiles,mlc-dce",
-    "task-pipeline": "lower-tile-to-task,plan-memory",
+    "task-pipeline": "lower-tile-to-task,plan-memory,choose-mapping",
+    "gpu-kernel-pipeline": "lower-task-to-gpu,expand-math",
     "cpu-kernel-pipeline": "lower-task-to-scf,expand-math",
     "cpu-pipeline": "graph-pipeline,lower-graph-to-tile,mlc-dce,mlc-cse,tile-pipeline,task-pipeline,cpu-kernel-pipeline",
 }

@@ -17,7 +17,7 @@ SMALL_BUFFER = 1 << 30
 # Of nvptx64 (its natural alignments; without it i64 would count as aligned to 4 bytes, and be loaded in halves).
 DATA_LAYOUT = "e-p6:32:32-i64:64-i128:128-i256:256-v16:16-v32:32-n16:32:64"
 _TO_LLVM = (
-    "builtin.module(canonicalize,cse,gpu.module(convert-vector-to-scf,canonicalize,cse,loop-invariant-code-motion,expand-strided-metadata,"
+    "builtin.module(canonicalize,cse,gpu.module(convert-nvgpu-to-nvvm,convert-vector-to-scf,canonicalize,cse,loop-invariant-code-motion,expand-strided-metadata,"
     "lower-affine,convert-scf-to-cf,arith-expand,convert-math-to-llvm,"
     "convert-gpu-to-nvvm{{use-bare-ptr-memref-call-conv=1 index-bitwidth={bits}}},"
     "convert-vector-to-llvm,convert-nvvm-to-llvm,convert-ub-to-llvm,canonicalize,cse,reconcile-unrealized-casts))"
@@ -88,7 +88,12 @@ def _named(function: ir.Operation) -> Iterable[str]:
 
 
 def _is_small(function: ir.Operation) -> bool:
-    """Whether 32-bit indices reach every element of every buffer; a size that is not static may be anything, but for shared memory."""
+    """Whether 32-bit indices reach every element of every buffer; a size that is not static may be anything, but for shared memory.
+
+    nvgpu's conversion knows 64-bit indices only; the pass that makes such ops computes addresses in 32 bits itself.
+    """
+    if any(op.name.startswith("nvgpu.") for op in operations(function)):
+        return False
     types = [v.type for v in function.regions[0].blocks[0].arguments] + [r.type for op in operations(function) for r in op.results]
     return all(_elements(t) < SMALL_BUFFER for t in types if isinstance(t, ir.MemRefType))
 

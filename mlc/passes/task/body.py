@@ -95,13 +95,13 @@ class Body:
 
     def _load(self, op: ir.Operation, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
         access = self.accesses[op]
-        buffer, at = self.memory.flat[access.buffer], linear_index(access, env)
+        buffer, at = self.memory.flat[access.buffer], linear_index(access, env, self.memory.narrow)
         stride = access.stride(lanes.index) if lanes.index is not None else 0
         return load_scalar(buffer, at) if stride == 0 or lanes.count == 1 else self.read_lanes(access, at, stride, lanes)
 
     def _store(self, op: ir.Operation, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> None:
         access = self.accesses[op]
-        buffer, at = self.memory.flat[access.buffer], linear_index(access, env)
+        buffer, at = self.memory.flat[access.buffer], linear_index(access, env, self.memory.narrow)
         value = self._value(op.operands[0], lanes, env)
         if lanes.index is not None and lanes.count > 1 and access.stride(lanes.index):
             value = value if isinstance(value.type, ir.VectorType) else splat(value, lanes.count)

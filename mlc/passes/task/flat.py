@@ -28,10 +28,14 @@ class Access:
 
 @dataclass
 class Memory:
-    """The flat counterpart of each memref value of a kernel; strides: of those that are not dense and row-major."""
+    """The flat counterpart of each memref value of a kernel.
+
+    strides: of buffers that are not dense and row-major. narrow: address arithmetic has 32 bits, which every buffer must allow.
+    """
 
     flat: dict[ir.Value, ir.Value] = field(default_factory=dict)
     strides: dict[ir.Value, tuple[int, ...]] = field(default_factory=dict)
+    narrow: bool = False
 
     def strides_of(self, buffer: ir.Value) -> tuple[int, ...]:
         """Elements between neighbours along each dimension."""
@@ -56,16 +60,25 @@ def flat_type(type_: ir.Type) -> ir.Type:
     return ir.MemRefType.get([volume(type_.shape)], type_.element_type)
 
 
-def linear_index(access: Access, value_of: Mapping[ir.Value, ir.Value]) -> ir.Value:
-    """The element number as an index value; `value_of` gives the current SSA value of each index."""
+def affine(const: int, terms: Sequence[tuple[ir.Value, int]], narrow: bool = False) -> ir.Value:
+    """The index const + sum(value * factor). narrow: 32-bit arithmetic, for non-negative values and results below 2^31."""
+    type_ = ir.IntegerType.get_signless(32) if narrow else ir.IndexType.get()
     total: ir.Value | None = None
-    for index, stride in access.strides.items():
-        current = value_of[index]
-        term = current if stride == 1 else arith.MulIOp(current, index_constant(stride)).result
+    for value, factor in terms:
+        term = arith.IndexCastUIOp(type_, value).result if narrow else value
+        if factor != 1:
+            term = arith.MulIOp(term, arith.ConstantOp(type_, factor).result).result
         total = term if total is None else arith.AddIOp(total, term).result
     if total is None:
-        return index_constant(access.const)
-    return arith.AddIOp(total, index_constant(access.const)).result if access.const else total
+        return index_constant(const)
+    if const:
+        total = arith.AddIOp(total, arith.ConstantOp(type_, const).result).result
+    return arith.IndexCastUIOp(ir.IndexType.get(), total).result if narrow else total
+
+
+def linear_index(access: Access, value_of: Mapping[ir.Value, ir.Value], narrow: bool = False) -> ir.Value:
+    """The element number as an index value; `value_of` gives the current SSA value of each index."""
+    return affine(access.const, [(value_of[index], stride) for index, stride in access.strides.items()], narrow)
 
 
 def vector_type(lanes: int, element: ir.Type) -> ir.Type:

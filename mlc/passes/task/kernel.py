@@ -146,9 +146,10 @@ class KernelEmitter:
                 operands = [self._value(v, env) for v in list(op.operands)[1:]]
                 env[op.results[0]] = memref.LoadOp(self.memory[op.operands[0]], operands).result
             else:
+                values = [self._value(v, env) for v in op.operands]  # constants among them are made here, so before the op
                 copy = op.clone()
-                for i, v in enumerate(op.operands):
-                    copy.operands[i] = self._value(v, env)
+                for i, v in enumerate(values):
+                    copy.operands[i] = v
                 env.update(zip(op.results, copy.results))
         raise AssertionError("linalg body without a terminator")
 
@@ -159,9 +160,10 @@ class KernelEmitter:
         """A constant of the graph body, copied here once per region."""
         if value not in self.constants:
             op = value.owner
+            values = [self._constant(v) for v in op.operands]
             copy = op.clone()
-            for i, v in enumerate(op.operands):
-                copy.operands[i] = self._constant(v)
+            for i, v in enumerate(values):
+                copy.operands[i] = v
             self.constants[value] = copy.results[0]
         return self.constants[value]
 

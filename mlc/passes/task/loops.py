@@ -119,8 +119,8 @@ class Loops(Body):
         unroll = max(1, min(UNROLL, n // lanes))
         chunk = lanes * unroll
         whole = n // chunk * chunk
-        neutral = [splat(neutral(name, v.type), lanes) for name, v in zip(names, inits)]
-        start = [v for _ in range(unroll) for v in neutral]
+        none_yet = [splat(neutral(name, v.type), lanes) for name, v in zip(names, inits)]
+        start = [v for _ in range(unroll) for v in none_yet]
 
         def nest(level: int, inner: dict[ir.Value, ir.Value], stop: int, width: int, carried: Sequence[ir.Value]) -> list[ir.Value]:
             if level < len(extents) - 1:

@@ -32,7 +32,7 @@ def _plan(function: ir.Operation) -> None:
     # Largest first: big buffers shape the arena, small ones fill its gaps.
     for buffer, (first, last) in sorted(spans.items(), key=lambda item: (-_bytes(item[0]), item[1])):
         size = max(_bytes(buffer), 1)
-        offset = _best_fit([p for p in placed if p[2] <= last and first <= p[3]], size)
+        offset = best_fit([p for p in placed if p[2] <= last and first <= p[3]], size)
         placed.append((offset, size, first, last))
         arena = max(arena, offset + size)
         buffer.owner.attributes["offset"] = ir.IntegerAttr.get(i64, offset)
@@ -43,15 +43,15 @@ def _bytes(value: ir.Value) -> int:
     return volume(value.type.shape) * element_bytes(value)
 
 
-def _best_fit(live: list[tuple[int, int, int, int]], size: int) -> int:
-    """The offset of the tightest hole among buffers alive at the same time."""
+def best_fit(live: list[tuple[int, int, int, int]], size: int, align: int = ALIGN) -> int:
+    """The offset of the tightest hole among buffers alive at the same time, each (offset, bytes, ...)."""
     best, best_hole, end = None, None, 0
     for offset, bytes_, _, _ in sorted(live):
-        start = -(-end // ALIGN) * ALIGN
+        start = -(-end // align) * align
         if offset - start >= size and (best_hole is None or offset - start < best_hole):
             best, best_hole = start, offset - start
         end = max(end, offset + bytes_)
-    return -(-end // ALIGN) * ALIGN if best is None else best
+    return -(-end // align) * align if best is None else best
 
 
 def _lifetimes(function: ir.Operation) -> dict[ir.Value, tuple[int, int]]:

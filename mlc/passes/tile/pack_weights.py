@@ -24,11 +24,13 @@ WIDTHS = (64, 32, 16)
 
 @dataclass(frozen=True)
 class PackWeights(Pass):
-    """Stores weights that are column operands of matrix products in panels of `tile.map` width."""
+    """Stores weights that are column operands of matrix products in panels of `tile.map` width. On CPUs only: GPUs load tiles by rows."""
 
     name: ClassVar[str] = "pack-weights"
 
     def run(self, module: ir.Module, ctx: PassContext) -> None:
+        if ctx.need_target().warp:
+            return
         for op in operations(module.operation):
             if op.name == "tile.graph" and "tile.sizes" in op.attributes:
                 _pack_graph(op)

@@ -1,0 +1,120 @@
+"""One thread block while its kernel is emitted: who a thread is, where buffers lie, how far they are aligned, where barriers are due."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import gcd
+
+from mlc.ir.mlir import arith, gpu, ir, memref
+from mlc.passes.task.flat import Access, Memory, index_constant
+from mlc.passes.tile.model import element_bytes, volume
+
+WIDEST = 16  # bytes of the widest load or store of a thread
+SHARED = "#gpu.address_space<workgroup>"
+GLOBAL = "#gpu.address_space<global>"
+
+
+def divisor(value: ir.Value) -> int:
+    """A number that divides an index value whatever the block: 0 for the constant 0, 1 if nothing is known."""
+    owner = value.owner
+    if isinstance(owner, ir.Block):
+        return 1
+    operands = list(owner.operands)
+    match owner.name:
+        case "arith.constant":
+            return abs(owner.attributes["value"].value)
+        case "arith.muli":
+            return divisor(operands[0]) * divisor(operands[1])
+        case "arith.addi" | "arith.subi" | "arith.minsi" | "arith.maxsi":
+            return gcd(divisor(operands[0]), divisor(operands[1]))
+    return 1
+
+
+def aligned_lanes(access: Access, lane: ir.Value | None, most: int, alignment: int) -> int:
+    """The longest power-of-two vector, at most `most`, along the index `lane` (in steps of its own length) that is always aligned.
+
+    alignment: bytes that the buffer's start is aligned to.
+    """
+    size = element_bytes(access.buffer)
+    lanes = most
+    while lanes > 1:
+        whole = access.const % lanes == 0 and lanes * size <= min(alignment, WIDEST)
+        if whole and all(stride * divisor(v) % lanes == 0 for v, stride in access.strides.items() if v != lane):
+            return lanes
+        lanes //= 2
+    return 1
+
+
+def shared_type(elements: int, element: ir.Type) -> ir.Type:
+    """A flat buffer in the block's shared memory."""
+    return ir.MemRefType.get([elements], element, memory_space=ir.Attribute.parse(SHARED))
+
+
+def global_type(type_: ir.Type) -> ir.Type:
+    """A kernel argument as flat device memory."""
+    return ir.MemRefType.get([volume(type_.shape)], type_.element_type, memory_space=ir.Attribute.parse(GLOBAL))
+
+
+def delinearize(value: ir.Value, extents: Sequence[int]) -> list[ir.Value]:
+    """The row-major index tuple of a linear index; divisions are 32-bit where they can be (64-bit ones are slow on GPUs)."""
+    if sum(e > 1 for e in extents) <= 1:
+        return [value if e > 1 else index_constant(0) for e in extents]
+    narrow = volume(extents) < 1 << 31
+    type_ = ir.IntegerType.get_signless(32) if narrow else ir.IndexType.get()
+    rest = arith.IndexCastUIOp(type_, value).result if narrow else value
+    found: list[ir.Value] = []
+    first = next(i for i, e in enumerate(extents) if e > 1)
+    for d in range(len(extents) - 1, -1, -1):
+        if extents[d] == 1:
+            found.append(index_constant(0))
+            continue
+        size = arith.ConstantOp(type_, extents[d]).result
+        part = rest if d == first else arith.RemUIOp(rest, size).result
+        rest = rest if d == first else arith.DivUIOp(rest, size).result
+        found.append(arith.IndexCastUIOp(ir.IndexType.get(), part).result if narrow else part)
+    return found[::-1]
+
+
+@dataclass
+class Block:
+    """What the emitters of one kernel share. env: task-level values -> values of the gpu.func.
+
+    alignment: bytes, per kernel argument. scratch: offset of the memory in which warps join their parts of a reduction.
+    """
+
+    warp: int
+    threads: int
+    thread: ir.Value
+    dynamic: ir.Value | None
+    memory: Memory
+    env: dict[ir.Value, ir.Value]
+    alignment: Mapping[ir.Value, int]
+    scratch: int
+    written: set[ir.Value] = field(default_factory=set)
+    read: set[ir.Value] = field(default_factory=set)
+
+    def shared(self, offset: int, elements: int, element: ir.Type) -> ir.Value:
+        """A flat buffer at `offset` bytes of the block's shared memory."""
+        assert self.dynamic is not None
+        return memref.ViewOp(shared_type(elements, element), self.dynamic, index_constant(offset), []).result
+
+    def align_of(self, buffer: ir.Value) -> int:
+        """Bytes that a buffer's start is aligned to: shared ones are placed at multiples of 128."""
+        return self.alignment.get(buffer, 128)
+
+    def barrier(self) -> None:
+        """All threads of the block have done what stands before."""
+        gpu.BarrierOp()
+        self.written.clear()
+        self.read.clear()
+
+    def order(self, reads: set[ir.Value], writes: set[ir.Value], overlaps: Mapping[ir.Value, set[ir.Value]]) -> None:
+        """A barrier in front of an op, if it touches what others wrote or overwrites what they read since the last one.
+
+        overlaps: the buffers that share memory with a buffer, itself included.
+        """
+        touched = {o for b in reads | writes for o in overlaps.get(b, {b})}
+        claimed = {o for b in writes for o in overlaps.get(b, {b})}
+        if touched & self.written or claimed & self.read:
+            self.barrier()
+        self.written |= writes
+        self.read |= reads

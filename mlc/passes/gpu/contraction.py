@@ -1,0 +1,127 @@
+"""A task.mma seen as a matrix product: which loops are rows, columns, batches and depth, and where each operand's element lies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlc.ir.affine import map_to_linear
+from mlc.ir.mlir import ir
+from mlc.layout.linear import Linear
+from mlc.passes.gpu.block import WIDEST, divisor
+from mlc.passes.task.flat import Access, Memory
+from mlc.passes.tile.model import element_bytes, volume
+
+
+@dataclass(frozen=True)
+class Loops:
+    """Some loops of a product, outermost first: extents, and the stride in elements of an operand along each."""
+
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return volume(self.extents)
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether neighbouring points of the innermost loop are neighbours in memory."""
+        return bool(self.strides) and self.strides[-1] == 1
+
+
+@dataclass(frozen=True)
+class Factor:
+    """An operand of the product. outer: its rows (or columns); depth: its reduction loops; start: where the block's part begins."""
+
+    buffer: ir.Value
+    start: Access
+    outer: Loops
+    depth: Loops
+
+    def vector(self, along: Loops, other: Loops, alignment: int) -> int:
+        """Elements, a power of two, that are always contiguous and aligned along the innermost of the loops `along`."""
+        lanes = WIDEST // element_bytes(self.buffer)
+        while lanes > 1:
+            others = [*along.strides[:-1], *other.strides, self.start.const, *(s * divisor(v) for v, s in self.start.strides.items())]
+            if (along.contiguous and along.extents[-1] % lanes == 0 and all(s % lanes == 0 for s in others)
+                    and lanes * element_bytes(self.buffer) <= alignment):
+                return lanes
+            lanes //= 2
+        return 1
+
+
+@dataclass(frozen=True)
+class Product:
+    """c[row, column] = sum over depth of a[row, depth] * b[column, depth], for every point of `batch`.
+
+    out_rows, out_columns: the loops of c. batch: extents, with the strides of a, b and c.
+    """
+
+    a: Factor
+    b: Factor
+    c: Access
+    out_rows: Loops
+    out_columns: Loops
+    batch: tuple[tuple[int, int, int, int], ...]
+
+
+def product_of(op: ir.Operation, memory: Memory) -> Product | None:
+    """The product of a task.mma; None where an operand is stored in panels. Of the two factors, `a` is the one that wastes fewer atoms."""
+    view = op.opview
+    if any(view.py("panels")):
+        return None
+    extents, reductions = view.py("extents"), view.py("reductions")
+    buffers, offsets = list(op.operands)[:3], list(op.operands)[3:]
+    places = [_place(b, m, offsets, len(extents), memory) for b, m in zip(buffers, op.attributes["maps"])]
+    (a, sa), (b, sb), (c, sc) = places
+    n = len(extents) - reductions
+    kinds: dict[str, list[int]] = {"row": [], "column": [], "batch": []}
+    for d in range(n):
+        if extents[d] > 1:
+            kinds["row" if sa[d] and not sb[d] else "column" if sb[d] and not sa[d] else "batch"].append(d)
+    depth = sorted((d for d in range(n, len(extents)) if extents[d] > 1), key=lambda d: (-sa[d], -sb[d]))
+    rows = _joined(kinds["row"], extents, (sa, sc))
+    columns = _joined(kinds["column"], extents, (sb, sc))
+    folded = _joined(depth, extents, (sa, sb))
+    left = Factor(buffers[0], a, Loops(rows[0], rows[1][0]), Loops(folded[0], folded[1][0]))
+    right = Factor(buffers[1], b, Loops(columns[0], columns[1][0]), Loops(folded[0], folded[1][1]))
+    out = Loops(rows[0], rows[1][1]), Loops(columns[0], columns[1][1])
+    batch = tuple((extents[d], sa[d], sb[d], sc[d]) for d in kinds["batch"])
+    # Columns that are neighbours in c are stored in pairs: worth some waste.
+    if 4 * _padded(left.outer.count, right.outer.count) > 5 * _padded(right.outer.count, left.outer.count):
+        return Product(right, left, c, out[1], out[0], tuple((e, y, x, z) for e, x, y, z in batch))
+    return Product(left, right, c, *out, batch)
+
+
+def _padded(rows: int, columns: int) -> int:
+    """Points of 16 x 8 atoms that cover rows x columns."""
+    return -(-rows // 16) * -(-columns // 8)
+
+
+def _place(buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], loops: int, memory: Memory) -> tuple[Access, list[int]]:
+    """Where the block's part of an operand starts, and its strides along the loops."""
+    linear = map_to_linear(map_.value)
+    assert linear is not None, f"not linear: {map_}"
+    total = Linear.constant(0, loops + len(offsets))
+    for e, s in zip(linear, memory.strides_of(buffer), strict=True):
+        total = total + e * s
+    strides: dict[ir.Value, int] = {}
+    for v, c in zip(offsets, total.coefficients[loops:], strict=True):
+        if c:
+            strides[v] = strides.get(v, 0) + c
+    return Access(buffer, total.const, strides), list(total.coefficients[:loops])
+
+
+def _joined(dims: Sequence[int], extents: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """Extents and strides of the loops `dims`, neighbours joined where all operands walk them as one."""
+    sizes: list[int] = []
+    steps: list[list[int]] = [[] for _ in strides]
+    for d in dims:
+        if sizes and all(own[-1] == s[d] * extents[d] for own, s in zip(steps, strides)):
+            sizes[-1] *= extents[d]
+            for own, s in zip(steps, strides):
+                own[-1] = s[d]
+        else:
+            sizes.append(extents[d])
+            for own, s in zip(steps, strides):
+                own.append(s[d])
+    return tuple(sizes), [tuple(s) for s in steps]

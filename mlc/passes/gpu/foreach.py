@@ -1,0 +1,238 @@
+"""A mapped task.foreach on a GPU: each thread does the points and reduction points that the map gives it."""
+
+from collections.abc import Sequence
+
+from mlc.ir.mlir import arith, gpu, ir, memref, scf, vector
+from mlc.layout.mapping import Digit, TaskMap
+from mlc.passes.gpu.block import Block, aligned_lanes, delinearize
+from mlc.passes.task.body import KINDS, Body, Lanes, combine, neutral
+from mlc.passes.task.flat import Access, index_constant, load_scalar, splat, vector_type
+from mlc.passes.task.loops import loop
+from mlc.passes.tile.model import element_bytes, volume
+
+POINTS, REDUCED = 0, 1  # dimensions of a map
+
+
+def vector_of(map_: TaskMap) -> Digit | None:
+    """The innermost repeat of a map: the elements that a thread takes as one vector."""
+    digits = map_.digits()
+    return digits[-1] if digits and not digits[-1].spatial and digits[-1].stride == 1 and digits[-1].period == 1 else None
+
+
+class MappedForeach(Body):
+    """Emits one foreach at the insertion point, for all threads of the block."""
+
+    def __init__(self, foreach: ir.Operation, team: Block) -> None:
+        super().__init__(foreach, team.memory)
+        self.team = team
+        self.map: TaskMap = foreach.opview.py("map")
+        self.vector = vector_of(self.map)
+        self.digits = [d for d in self.map.digits() if d is not self.vector]
+        self.sharing = self._spatial(REDUCED)  # threads that share a reduction
+        self.guard: ir.Value | None = None
+
+    def _spatial(self, dim: int) -> int:
+        return volume([d.extent for d in self.digits if d.spatial and d.dim == dim])
+
+    def _repeats(self, dim: int) -> list[Digit]:
+        return [d for d in self.digits if not d.spatial and d.dim == dim]
+
+    def _own(self, dim: int) -> ir.Value:
+        """The thread's part of the index along a dimension of the map."""
+        total = index_constant(0)
+        for d in self.digits:
+            if d.spatial and d.dim == dim:
+                part = delinearize(self.team.thread, [max(1, self.team.threads // (d.period * d.extent)), d.extent, d.period])[1]
+                total = arith.AddIOp(total, arith.MulIOp(part, index_constant(d.stride)).result).result
+        return total
+
+    def emit(self) -> None:
+        self._nest(self._repeats(POINTS), self._own(POINTS))
+
+    def _nest(self, repeats: Sequence[Digit], point: ir.Value) -> None:
+        if not repeats:
+            self._point(point)
+            return
+
+        def inside(i: ir.Value) -> list[ir.Value]:
+            at = arith.AddIOp(point, arith.MulIOp(i, index_constant(repeats[0].stride)).result).result
+            self._nest(repeats[1:], at)
+            return []
+
+        loop(repeats[0].extent, 0, 1, [], inside)
+
+    def _point(self, point: ir.Value) -> None:
+        extents = list(self.extents.values())
+        count = volume(extents)
+        valid = _below(point, count) if self.map.shape[POINTS] > count else None
+        if self.map.workers < self.team.threads:
+            busy = _below(self.team.thread, self.map.workers)
+            valid = busy if valid is None else arith.AndIOp(valid, busy).result
+        if self.sharing == 1:
+            if valid is None:
+                self._emit_at(point, extents)
+                return
+            branch = scf.IfOp(valid)
+            with ir.InsertionPoint(branch.then_block):
+                self._emit_at(point, extents)
+                scf.YieldOp([])
+            return
+        # All threads take part in shuffles and barriers; only the first of a group stores.
+        first = arith.CmpIOp(arith.CmpIPredicate.eq, self._own(REDUCED), index_constant(0)).result
+        self.guard = first if valid is None else arith.AndIOp(first, valid).result
+        if valid is not None:
+            point = arith.MinUIOp(point, index_constant(count - 1)).result
+        self._emit_at(point, extents)
+        self.guard = None
+
+    def _emit_at(self, point: ir.Value, extents: Sequence[int]) -> None:
+        env = {**self.team.env, **dict(zip(self.block.arguments, delinearize(point, extents)))}
+        wide = self.vector is not None and self.vector.dim == POINTS
+        self.ops(self.block, Lanes(self.block.arguments[len(extents) - 1], self.vector.extent) if wide else Lanes(None, 1), env)
+
+    # -- memory -----------------------------------------------------------------------------------------------------
+    def _aligned(self, access: Access, lanes: Lanes) -> bool:
+        return aligned_lanes(access, lanes.index, lanes.count, self.team.align_of(access.buffer)) == lanes.count
+
+    def read_lanes(self, access: Access, at: ir.Value, stride: int, lanes: Lanes) -> ir.Value:
+        buffer = self.memory.flat[access.buffer]
+        type_ = vector_type(lanes.count, buffer.type.element_type)
+        if stride == 1 and self._aligned(access, lanes):
+            return vector.LoadOp(type_, buffer, [at], alignment=lanes.count * element_bytes(access.buffer)).result
+        places = [at, *[arith.AddIOp(at, index_constant(i * stride)).result for i in range(1, lanes.count)]]
+        return vector.FromElementsOp(type_, [load_scalar(buffer, p) for p in places]).result
+
+    def write_lanes(self, access: Access, at: ir.Value, lanes: Lanes, value: ir.Value) -> None:
+        buffer = self.memory.flat[access.buffer]
+        if self._aligned(access, lanes):
+            vector.StoreOp(value, buffer, [at], alignment=lanes.count * element_bytes(access.buffer))
+            return
+        for i in range(lanes.count):
+            memref.StoreOp(vector.ExtractOp(value, [], [i]).result, buffer, [arith.AddIOp(at, index_constant(i)).result])
+
+    def _store(self, op: ir.Operation, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> None:
+        if self.guard is None:
+            super()._store(op, lanes, env)
+            return
+        branch = scf.IfOp(self.guard)
+        with ir.InsertionPoint(branch.then_block):
+            super()._store(op, lanes, env)
+            scf.YieldOp([])
+
+    # -- reductions -------------------------------------------------------------------------------------------------
+    def reduce(self, op: ir.Operation, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
+        block, extents = op.regions[0].blocks[0], op.opview.py("extents")
+        arguments = list(block.arguments)
+        indices, accs = arguments[:len(extents)], arguments[len(extents):]
+        inits = [self._value(v, lanes, env) for v in op.operands]
+        if not volume(extents):
+            return inits
+        wide = self.vector is not None and self.vector.dim == REDUCED
+        if self.sharing == 1 and not wide:
+            inits = [v if isinstance(v.type, ir.VectorType) or lanes.count == 1 else splat(v, lanes.count) for v in inits]
+            return self._in_order(block, list(zip(indices, extents)), accs, inits, lanes, env)
+        names = op.opview.py("combine")
+        count = self.vector.extent if wide else 1
+        inner = Lanes(indices[-1] if count > 1 else None, count)
+        start = [neutral(name, v.type) for name, v in zip(names, inits)]
+        parts = self._own_part(block, indices, extents, accs, [splat(v, count) for v in start] if count > 1 else start, inner, env)
+        if count > 1:
+            parts = [vector.ReductionOp(v.type, ir.Attribute.parse(f"#vector.kind<{KINDS[name]}>"), p).result
+                     for name, v, p in zip(names, inits, parts)]
+        if self.sharing > 1:
+            parts = self._across(names, parts)
+        return [combine(name, v, p) for name, v, p in zip(names, inits, parts)]
+
+    def _in_order(self, block: ir.Block, loops: list[tuple[ir.Value, int]], accs: list[ir.Value], carried: Sequence[ir.Value], lanes: Lanes,
+                  env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
+        """The whole reduction by one thread."""
+        if not loops:
+            out = self.ops(block, lanes, {**env, **dict(zip(accs, carried))})
+            return [splat(o, lanes.count) if isinstance(c.type, ir.VectorType) and not isinstance(o.type, ir.VectorType) else o
+                    for o, c in zip(out, carried)]
+        (index, extent), *rest = loops
+        return loop(extent, 0, 1, carried, lambda i, *c: self._in_order(block, rest, accs, c, lanes, {**env, index: i}))
+
+    def _own_part(self, block: ir.Block, indices: list[ir.Value], extents: list[int], accs: list[ir.Value], start: list[ir.Value],
+                  lanes: Lanes, env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
+        """The reduction points that the map gives this thread."""
+        count = volume(extents)
+        beyond = self.map.shape[REDUCED] > count
+
+        def one(at: ir.Value, carried: Sequence[ir.Value]) -> list[ir.Value]:
+            inner = {**env, **dict(zip(indices, delinearize(at, extents))), **dict(zip(accs, carried))}
+            out = self.ops(block, lanes, inner)
+            return [v if lanes.count == 1 or isinstance(v.type, ir.VectorType) else splat(v, lanes.count) for v in out]
+
+        def nest(repeats: Sequence[Digit], at: ir.Value, carried: Sequence[ir.Value]) -> list[ir.Value]:
+            if repeats:
+                step = index_constant(repeats[0].stride)
+                return loop(repeats[0].extent, 0, 1, carried, lambda i, *c: nest(
+                    repeats[1:], arith.AddIOp(at, arith.MulIOp(i, step).result).result, c))
+            if not beyond:
+                return one(at, carried)
+            branch = scf.IfOp(_below(at, count), [v.type for v in carried], has_else=True)
+            with ir.InsertionPoint(branch.then_block):
+                scf.YieldOp(one(at, carried))
+            with ir.InsertionPoint(branch.else_block):
+                scf.YieldOp(list(carried))
+            return list(branch.results)
+
+        return nest(self._repeats(REDUCED), self._own(REDUCED), start)
+
+    def _across(self, names: list[str], parts: list[ir.Value]) -> list[ir.Value]:
+        """Joins the parts of the threads that share a reduction, which are neighbours; all of them get the result."""
+        warp = self.team.warp
+        offset = 1
+        while offset < min(self.sharing, warp):
+            parts = [combine(name, p, shuffle_xor(p, offset, warp)) for name, p in zip(names, parts)]
+            offset *= 2
+        if self.sharing <= warp:
+            return parts
+        group, warps, number = delinearize(self.team.thread, [self.team.threads // self.sharing, self.sharing // warp, warp])[:2], \
+            self.sharing // warp, delinearize(self.team.thread, [self.team.threads // warp, warp])
+        joined = []
+        gpu.BarrierOp()  # the memory may still be read from the last time
+        buffers = [self.team.shared(self.team.scratch + 8 * i * (self.team.threads // warp), self.team.threads // warp, p.type)
+                   for i, p in enumerate(parts)]
+        leads = scf.IfOp(arith.CmpIOp(arith.CmpIPredicate.eq, number[1], index_constant(0)).result)
+        with ir.InsertionPoint(leads.then_block):
+            for p, buffer in zip(parts, buffers):
+                memref.StoreOp(p, buffer, [number[0]])
+            scf.YieldOp([])
+        gpu.BarrierOp()
+        base = arith.MulIOp(group[0], index_constant(warps)).result
+        for name, buffer in zip(names, buffers):
+            total = load_scalar(buffer, base)
+            for i in range(1, warps):
+                total = combine(name, total, load_scalar(buffer, arith.AddIOp(base, index_constant(i)).result))
+            joined.append(total)
+        return joined
+
+
+def _below(value: ir.Value, bound: int) -> ir.Value:
+    return arith.CmpIOp(arith.CmpIPredicate.ult, value, index_constant(bound)).result
+
+
+def shuffle_xor(value: ir.Value, offset: int, warp: int) -> ir.Value:
+    """The value of the lane whose number differs in the bits of `offset`, for any scalar type (hardware moves 32 bits)."""
+    type_ = value.type
+    i32 = ir.IntegerType.get_signless(32)
+    bits = ir.IntegerType.get_signless(type_.width)
+    raw = value if isinstance(type_, ir.IntegerType) else arith.BitcastOp(bits, value).result
+
+    def move(word: ir.Value) -> ir.Value:
+        n, width = (arith.ConstantOp(i32, c).result for c in (offset, warp))
+        return gpu.ShuffleOp(word, n, width, gpu.ShuffleMode.XOR).results[0]
+
+    if type_.width < 32:
+        moved = arith.TruncIOp(bits, move(arith.ExtUIOp(i32, raw).result)).result
+    elif type_.width == 32:
+        moved = move(raw)
+    else:
+        half = arith.ConstantOp(bits, 32).result
+        low = move(arith.TruncIOp(i32, raw).result)
+        high = move(arith.TruncIOp(i32, arith.ShRUIOp(raw, half).result).result)
+        wide = arith.ShLIOp(arith.ExtUIOp(bits, high).result, half).result
+        moved = arith.OrIOp(wide, arith.ExtUIOp(bits, low).result).result
+    return moved if isinstance(type_, ir.IntegerType) else arith.BitcastOp(type_, moved).result

@@ -1,0 +1,143 @@
+"""The schedule of a matrix product on tensor cores: warp tiles, pipeline stages, and how each factor lies in shared memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlc.ir.mlir import ir
+from mlc.passes.gpu.contraction import Factor, Loops, Product
+from mlc.passes.tile.model import element_bytes, volume
+from mlc.target import Target
+
+ROWS, COLUMNS, DEPTH = 16, 8, 16  # of one mma.sync of 16-bit floats
+PAD = 8  # elements between rows of a staged factor, so that the eight 16-byte rows of an ldmatrix lie in different banks
+ATOM = "mma.m16n8k16"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A factor's part of one pipeline stage in shared memory.
+
+    by_depth: rows are depth points ([depth][outer]), else outer points ([outer][depth]). vector: elements of one copy. size: elements.
+    """
+
+    by_depth: bool
+    vector: int
+    pitch: int
+    size: int
+
+
+@dataclass(frozen=True)
+class MmaPlan:
+    """warps: [rows, columns, depth]; step: depth points of a stage; warp_rows, warp_columns: one warp's tile, whole atoms.
+
+    left, right: None where the factor is read where it lies in shared memory.
+    """
+
+    product: Product
+    warps: tuple[int, int, int]
+    step: int
+    stages: int
+    warp_rows: int
+    warp_columns: int
+    left: Staged | None
+    right: Staged | None
+
+    @staticmethod
+    def of(product: Product, warps: Sequence[int], step: int, stages: int, alignment: "dict[ir.Value, int]") -> "MmaPlan":
+        rows, columns = product.a.outer.count, product.b.outer.count
+        warp_rows = _up(-(-rows // warps[0]), ROWS)
+        warp_columns = _up(-(-columns // warps[1]), COLUMNS)
+        left = _staged(product.a, warp_rows * warps[0], step, alignment, ROWS)
+        right = _staged(product.b, warp_columns * warps[1], step, alignment, COLUMNS)
+        return MmaPlan(product, (warps[0], warps[1], warps[2]), step, stages, warp_rows, warp_columns, left, right)
+
+    @property
+    def threads(self) -> int:
+        return 32 * volume(self.warps)
+
+    @property
+    def steps(self) -> int:
+        return -(-self.product.a.depth.count // self.step)
+
+    @property
+    def atoms(self) -> tuple[int, int]:
+        """Atoms of one warp: down, across."""
+        return self.warp_rows // ROWS, self.warp_columns // COLUMNS
+
+    @property
+    def staged_elements(self) -> int:
+        return self.stages * sum(s.size for s in (self.left, self.right) if s is not None)
+
+    @property
+    def workspace(self) -> int:
+        """Bytes of shared memory besides the operands' buffers: pipeline stages, later the parts of the warps along the depth."""
+        parts = (self.warps[2] - 1) * self.warps[0] * self.warps[1] * self.warp_rows * self.warp_columns * 4
+        return max(self.staged_elements * element_bytes(self.product.a.buffer), parts)
+
+
+def _up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def _staged(factor: Factor, outer: int, step: int, alignment: "dict[ir.Value, int]", atom: int) -> Staged | None:
+    if _readable(factor, step, atom):
+        return None
+    by_depth = factor.outer.contiguous and not factor.depth.contiguous
+    along, other = (factor.outer, factor.depth) if by_depth else (factor.depth, factor.outer)
+    vector = factor.vector(along, other, alignment.get(factor.buffer, 128))
+    if not is_shared(factor.buffer) and vector * element_bytes(factor.buffer) < 4:
+        vector = 1  # the shortest asynchronous copy is 4 bytes
+    elif is_shared(factor.buffer):
+        vector = 1
+    pitch = (outer if by_depth else step) + PAD
+    return Staged(by_depth, vector, pitch, pitch * (step if by_depth else outer))
+
+
+def is_shared(buffer: ir.Value) -> bool:
+    """Whether a task-level buffer lies in the block's shared memory."""
+    return not isinstance(buffer.owner, ir.Block) and buffer.owner.name == "task.alloc"
+
+
+def _readable(factor: Factor, step: int, atom: int) -> bool:
+    """Whether ldmatrix can read the factor where it lies: 16-byte rows of shared memory, whole steps."""
+    if not is_shared(factor.buffer) or factor.depth.count % step:
+        return False
+    for along, other, whole in ((factor.depth, factor.outer, DEPTH), (factor.outer, factor.depth, 8)):
+        if _rows(along, other, whole) and factor.vector(along, other, 128) == 8:
+            return True
+    return False
+
+
+def _rows(along: Loops, other: Loops, whole: int) -> bool:
+    return along.contiguous and along.extents[-1] % whole == 0
+
+
+def tensor_product(product: Product | None, c: ir.Value, target: Target) -> bool:
+    """Whether the target's tensor cores compute the product: 16-bit floats, f32 sums."""
+    if product is None or not target.has("mma"):
+        return False
+    kinds = {str(f.buffer.type.element_type) for f in (product.a, product.b)}
+    return len(kinds) == 1 and kinds <= {"f16", "bf16"} and str(c.type.element_type) == "f32"
+
+
+def choose(product: Product, target: Target, alignment: "dict[ir.Value, int]", budget: int) -> MmaPlan | None:
+    """A plan whose workspace fits in `budget` bytes: warp tiles of about 32 x 32, four warps or more, three or four stages."""
+    rows, columns, depth = product.a.outer.count, product.b.outer.count, product.a.depth.count
+    atoms = _up(rows, ROWS) // ROWS, _up(columns, COLUMNS) // COLUMNS
+    down = min(4, max(1, atoms[0] // 2))
+    across = min(8 // down, max(1, atoms[1] // 4))
+    for step in (64, 32, 16):
+        if step > 16 and (step > _up(depth, DEPTH) or (_direct(product) and depth % step)):
+            continue
+        deep = 1
+        while down * across * deep < 4 and step // DEPTH % (2 * deep) == 0:
+            deep *= 2
+        for stages in sorted({min(s, -(-depth // step) + 1) for s in (4, 3, 2)}, reverse=True):
+            plan = MmaPlan.of(product, (down, across, deep), step, stages, alignment)
+            if plan.workspace <= budget:
+                return plan
+    return None
+
+
+def _direct(product: Product) -> bool:
+    return is_shared(product.a.buffer) or is_shared(product.b.buffer)
