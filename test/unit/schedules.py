@@ -10,8 +10,9 @@ from mlc.ir.mlir import ir
 from mlc.passes.pipeline import run_pipeline
 from mlc.passes.registry import PassContext
 from mlc.passes.tile.connect import _blocks, _Connector
-from mlc.passes.tile.cost import Pricer, Rates, evaluate, inline_choices, sink_nodes
+from mlc.passes.tile.cost import Pricer, evaluate, inline_choices, sink_nodes
 from mlc.passes.tile.model import Node, body_nodes
+from mlc.passes.tile.rates import CpuRates
 from mlc.target import Target
 
 
@@ -46,11 +47,11 @@ def merge_all(module: ir.Module, ctx: PassContext) -> None:
 
 def random_tiles(module: ir.Module, rng: np.random.Generator) -> int:
     """Gives every canonical tile.graph legal tile.sizes and tile.level at random; returns how many got some."""
-    rates = replace(Rates.of(Target.parse("cpu")), scratch=1 << 28)
+    rates = replace(CpuRates.of(Target.parse("cpu")), scratch=1 << 28)
     return sum(_force(op, rates, rng) for op in operations(module.operation) if op.name == "tile.graph")
 
 
-def _force(graph: ir.Operation, rates: Rates, rng: np.random.Generator) -> bool:
+def _force(graph: ir.Operation, rates: CpuRates, rng: np.random.Generator) -> bool:
     nodes = body_nodes(graph)
     block = graph.regions[0].blocks[0]
     outs = set(block.operations[len(block.operations) - 1].operation.operands)

@@ -1,4 +1,4 @@
-"""Price of a group for a tile: traffic, arithmetic, waves and scratch, from Target facts (Welder's traffic x waves, plus compute)."""
+"""Price of a group for a tile: what one block of it loads, computes and keeps, by the machine's rates (Welder's traffic x waves)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,27 +6,9 @@ from itertools import product
 
 from mlc.ir.mlir import ir
 from mlc.passes.tile.model import Node, element_bytes, volume
+from mlc.passes.tile.rates import Rates, Work, rates_of
 from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_region
 from mlc.target import Target
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What is known of a machine: per-worker bytes/ns, simple ops/ns, multiply-adds/ns; scratch bytes; ns per block and launch."""
-
-    workers: int
-    traffic: float
-    ops: float
-    macs: float
-    scratch: int
-    block: float
-    launch: float
-
-    @staticmethod
-    def of(target: Target) -> "Rates":
-        lanes = target.vector_bits / 32
-        return Rates(workers=max(2, min(target.cores, 64)), traffic=12.0, ops=lanes * 0.8, macs=lanes * 3.0,
-                     scratch=max(target.l2 // 2, 1 << 17), block=150.0, launch=800.0)
 
 
 @dataclass(frozen=True)
@@ -43,7 +25,7 @@ class Pricer:
     """Prices groups for one target; equal groups (repeated layers) are priced once."""
 
     def __init__(self, target: Target) -> None:
-        self.rates = Rates.of(target)
+        self.rates = rates_of(target)
         self.known: dict[object, Plan | None] = {}
 
     def price(self, nodes: Sequence[Node], external: set[ir.Value]) -> Plan | None:
@@ -104,15 +86,24 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
     root = sinks[-1]
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
     producer = {v: n for n in nodes for v in n.results}
-    traffic, work, scratch = 0.0, 0.0, 0
+    traffic, ops, macs, tensor_macs, scratch, staged, phases, depth = 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0
     loaded: dict[ir.Value, float] = {}
     for node in nodes:
         if inlined.get(node):
             continue
         at = regions[node]
+        phases += 1
         points = volume(at.extents) * volume(node.over)
-        total_cost = node.cost + _inlined_cost(node, producer, inlined)
-        work += points / rates.macs if node.contraction else points * total_cost / rates.ops
+        if node.contraction:
+            rows, columns, sides = _matrix(node, at)
+            depth = max(depth, volume(node.over))
+            if _tensor(node):
+                tensor_macs += points * (-(-rows // 16) * 16 * -(-columns // 8) * 8) / max(1, rows * columns)
+                staged = max(staged, sum(n * element_bytes(r.value) for n, r in zip(sides, node.reads) if r.value not in producer))
+            else:
+                macs += points
+        else:
+            ops += points * (node.cost + _inlined_cost(node, producer, inlined))
         for read in expanded_reads(node, producer, inlined):
             if read.value not in producer:
                 box = read_region(read, node, at, tuple(read.value.type.shape), len(tile))
@@ -128,15 +119,25 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             traffic += out
         else:
             scratch += out
-    traffic += sum(loaded.values())
-    if scratch > rates.scratch:
-        if scratch > 4 * rates.scratch:
-            return None
-        traffic += 4 * scratch
-    # Blocks beyond one per worker let threads balance the load among themselves.
-    waves = -(-blocks // rates.workers) * (1 + 0.15 * rates.workers / max(blocks, 1))
-    price = rates.launch + waves * (rates.block + traffic / rates.traffic + work + scratch / 64)
-    return Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
+    work = Work(blocks, traffic + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth)
+    price = rates.price(work)
+    return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
+
+
+def _matrix(node: Node, at: Region) -> tuple[int, int, list[int]]:
+    """Rows and columns of a contraction's tile, and how many points of its factors meet at one reduction point."""
+    used = [{i for e in r.indices for i, c in enumerate(e.coefficients) if c and i < len(at.extents)} for r in node.reads]
+    if len(used) != 2:
+        return 1, volume(at.extents), [volume(at.extents)] * len(used)
+    sides = [volume([at.extents[i] for i in u]) for u in used]
+    shared = volume([at.extents[i] for i in used[0] & used[1]])
+    sides = [s // max(shared, 1) for s in sides]  # batches are done one after the other
+    return sides[0], sides[1], sides
+
+
+def _tensor(node: Node) -> bool:
+    """Whether tensor cores can take a contraction: factors of 16 bits."""
+    return all(element_bytes(r.value) == 2 for r in node.reads)
 
 
 def _inlined_cost(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:
@@ -161,20 +162,22 @@ def _covers(at: Region, shape: Sequence[int], tile: Sequence[int], root: Sequenc
     return True
 
 
-def candidates(node: Node, contraction: Node | None) -> Iterator[tuple[int, ...]]:
-    """Tiles of a sink to try: whole trailing dimensions, part of one, one index of the leading ones; matrices also split the last one."""
+def candidates(node: Node, splits: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Tiles of a sink to try: whole trailing dimensions, part of one, one index of the leading ones.
+
+    splits: sizes of the last dimension besides the whole, for contractions. With them the dimensions between the two split ones are
+    whole, or one index each.
+    """
     shape = node.shape
     rank = len(shape)
     if not rank or not volume(shape):
         yield tuple(max(d, 1) for d in shape)
         return
-    last = [shape[-1]]
-    if contraction is not None and rank > 1:
-        last += [s for s in (512, 256, 128, 64, 32) if s < shape[-1]]
+    last = [shape[-1], *(s for s in splits if s < shape[-1] and rank > 1)]
     seen = set()
-    for split, n in product(range(rank), last):
+    for split, n, whole in product(range(rank), last, (True, False) if splits else (True,)):
         for size in _sizes(shape[split]):
-            tile = [1] * split + [size] + list(shape[split + 1:])
+            tile = [1] * split + [size] + [d if whole else 1 for d in shape[split + 1:]]
             if split != rank - 1:
                 tile[-1] = n
             if tuple(tile) not in seen:
@@ -198,9 +201,9 @@ def best_plan(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Val
     if not sinks:
         return None
     inlined = inline_choices(nodes, external)
-    contraction = next((n for n in nodes if n.contraction), None)
+    splits = rates.splits if any(n.contraction for n in nodes) else ()
     best: Plan | None = None
-    for tile in candidates(sinks[-1], contraction):
+    for tile in candidates(sinks[-1], splits):
         plan = evaluate(nodes, sinks, external, tile, inlined, rates)
         if plan is not None and (best is None or plan.price < best.price):
             best = plan

@@ -1,0 +1,113 @@
+"""What a kernel's work costs on a machine, in nanoseconds: traffic x waves (Welder), arithmetic, and the price of blocks and launches."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mlc.target import Target
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one block does, and how many blocks there are.
+
+    traffic: bytes from and to memory outside of the block. ops: simple scalar operations. macs: multiply-adds of contractions;
+    tensor_macs: those that tensor cores can take, padded to whole atoms. scratch: bytes of block buffers. staged: bytes of one reduction
+    point of the contractions' factors, which a GPU streams through shared memory. phases: ops that wait for each other. depth: of the
+    longest contraction.
+    """
+
+    blocks: int
+    traffic: float
+    ops: float
+    macs: float
+    tensor_macs: float
+    scratch: int
+    staged: int
+    phases: int
+    depth: int
+
+
+class Rates(Protocol):
+    """A machine's prices. splits: sizes of the last dimension to try for contractions."""
+
+    @property
+    def splits(self) -> tuple[int, ...]: ...
+
+    def price(self, work: Work) -> float | None:
+        """Nanoseconds, launch included; None if a block does not fit."""
+        ...
+
+
+@dataclass(frozen=True)
+class CpuRates:
+    """Per-worker bytes/ns, simple ops/ns, multiply-adds/ns; scratch bytes; ns per block and launch."""
+
+    workers: int
+    traffic: float
+    ops: float
+    macs: float
+    scratch: int
+    block: float = 150.0
+    launch: float = 800.0
+    splits: tuple[int, ...] = (512, 256, 128, 64, 32)
+
+    @staticmethod
+    def of(target: Target) -> "CpuRates":
+        lanes = target.vector_bits / 32
+        workers, scratch = max(2, min(target.cores, 64)), max(target.l2 // 2, 1 << 17)
+        return CpuRates(workers, traffic=12.0, ops=lanes * 0.8, macs=lanes * 3.0, scratch=scratch)
+
+    def price(self, work: Work) -> float | None:
+        traffic, scratch = work.traffic, work.scratch
+        if scratch > self.scratch:
+            if scratch > 4 * self.scratch:
+                return None
+            traffic += 4 * scratch
+        # Blocks beyond one per worker let threads balance the load among themselves.
+        waves = -(-work.blocks // self.workers) * (1 + 0.15 * self.workers / max(work.blocks, 1))
+        arithmetic = work.ops / self.ops + (work.macs + work.tensor_macs) / self.macs
+        return self.launch + waves * (self.block + traffic / self.traffic + arithmetic + scratch / 64)
+
+
+@dataclass(frozen=True)
+class GpuRates:
+    """Per-SM bytes/ns, simple ops/ns, multiply-adds/ns (CUDA cores, tensor cores); shared memory; ns per launch, block, phase and stage.
+
+    Rates are what generated kernels reach with a few blocks on an SM, not peaks: about 6 TB/s from L2 over 132 SMs, 1.7 GHz.
+    """
+
+    sms: int
+    shared: int
+    tensor: bool
+    traffic: float = 45.0
+    ops: float = 90.0
+    macs: float = 60.0
+    tensor_macs: float = 700.0
+    launch: float = 1500.0
+    block: float = 700.0
+    phase: float = 350.0
+    stage: float = 60.0
+    step: int = 64
+    splits: tuple[int, ...] = (256, 128, 64, 32, 16)
+
+    @staticmethod
+    def of(target: Target) -> "GpuRates":
+        return GpuRates(target.sms, target.shared_bytes, target.has("mma") or target.has("mfma") or target.has("wmma"))
+
+    def price(self, work: Work) -> float | None:
+        stages = min(4, -(-work.depth // self.step) + 1)
+        # Rows are padded against bank conflicts: by a fifth at most.
+        need = work.scratch * 1.2 + work.staged * self.step * 1.2 * stages
+        if need > self.shared - 2048:
+            return None
+        resident = max(1, min(8, int(self.shared // max(need, 1))))
+        each = -(-work.blocks // self.sms)
+        tensor = work.tensor_macs / self.tensor_macs if self.tensor else work.tensor_macs / self.macs
+        busy = max(work.traffic / self.traffic, work.ops / self.ops + work.macs / self.macs + tensor)
+        waiting = self.block + self.phase * work.phases + self.stage * -(-work.depth // self.step)
+        return self.launch + -(-each // resident) * waiting + each * busy
+
+
+def rates_of(target: Target) -> Rates:
+    """The prices of a target."""
+    return GpuRates.of(target) if target.warp else CpuRates.of(target)
