@@ -103,7 +103,7 @@ _FACTS: dict[str, dict[str, Target]] = {
             _cuda("sm_80", 108, 163, 192, 40),  # A100
             _cuda("sm_86", 82, 99, 128, 6),  # RTX 3090
             _cuda("sm_89", 128, 99, 128, 72, "fp8"),  # RTX 4090
-            _cuda("sm_90a", 132, 227, 256, 50, "fp8", "cluster", "tma", "wgmma"),  # H100 SXM, H200
+            _cuda("sm_90a", 132, 227, 256, 50, "fp8", "cluster", "tma", "wgmma", "pdl"),  # H100 SXM, H200
         ),
         "rocm": (
             _rocm("gfx90a", 104, 131072, 64, 16, 8, "mfma"),  # MI210

@@ -17,6 +17,7 @@ from mlc.passes.gpu.plan import MmaPlan
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.flat import Memory
 from mlc.passes.tile.model import element_bytes, volume
+from mlc.target import Target
 
 MODULE = "kernels"
 
@@ -34,17 +35,17 @@ class LowerTaskToGpu(Pass):
             block = holder.regions[0].blocks[0] if len(holder.regions[0].blocks) else holder.regions[0].blocks.append()
         for op in kernels:
             with op.location, ir.InsertionPoint(block):
-                _Kernel(op, ctx.need_target().warp).lower()
+                _Kernel(op, ctx.need_target()).lower()
             op.erase()
 
 
 class _Kernel:
-    def __init__(self, kernel: ir.Operation, warp: int) -> None:
+    def __init__(self, kernel: ir.Operation, target: Target) -> None:
         view = kernel.opview
         self.name, self.grid, self.threads = view.py("sym_name"), view.py("grid"), view.py("threads")
         if self.threads is None:
             raise CompilerError(f"kernel {self.name} has no mapping; run choose-mapping first")
-        self.kernel, self.warp = kernel, warp
+        self.kernel, self.target = kernel, target
         self.body = kernel.regions[0].blocks[0]
         self.opaque = "alignment" not in kernel.attributes
         arguments = list(self.body.arguments)
@@ -58,6 +59,10 @@ class _Kernel:
         function.operation.attributes["task.shared"] = to_attr(0 if self.opaque else self.kernel.opview.py("shared"))
         entry = function.add_entry_block()
         with ir.InsertionPoint(entry):
+            if self.target.has("pdl"):
+                # The next kernel may take free SMs now; it waits here, as this one does, until the one before it is done.
+                for action in ("launch_dependents", "wait"):
+                    ir.Operation.create("nvvm.griddepcontrol", attributes={"kind": ir.Attribute.parse(f"#nvvm<grid_dep_action {action}>")})
             env: dict[ir.Value, ir.Value] = dict(zip(self.buffers, entry.arguments))
             if self.grid:
                 env.update(zip(self.indices, delinearize(gpu.BlockIdOp(gpu.Dimension.x).result, self.grid)))
@@ -77,7 +82,7 @@ class _Kernel:
             type_ = ir.MemRefType.get([ir.ShapedType.get_dynamic_size()], i8, memory_space=ir.Attribute.parse(SHARED))
             dynamic = gpu.DynamicSharedMemoryOp(type_).result
         alignment = dict(zip(self.buffers, self.kernel.opview.py("alignment")))
-        team = Block(self.warp, self.threads, gpu.ThreadIdOp(gpu.Dimension.x).result, dynamic, memory, env, alignment,
+        team = Block(self.target.warp, self.threads, gpu.ThreadIdOp(gpu.Dimension.x).result, dynamic, memory, env, alignment,
                      self.kernel.opview.py("scratch"))
         overlaps = _overlaps([v.operation for v in self.body.operations if v.operation.name == "task.alloc"])
         for view in self.body.operations:
