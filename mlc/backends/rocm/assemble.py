@@ -1,4 +1,4 @@
-"""LLVM IR text of kernels to AMD code objects (.hsaco) or GCN assembly, several at a time; equal input gives equal bytes."""
+"""Kernels to AMD code objects (.hsaco) or GCN assembly, several at a time; equal input gives equal bytes."""
 
 import importlib.util
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mlc.backends import llvm
 from mlc.backends.codegen_pool import CodegenPool
+from mlc.backends.rocm.lower import Kernel
 from mlc.errors import CompilerError, TargetError
 from mlc.target import Target
 
@@ -28,18 +29,19 @@ def machine(target: Target, opt_level: int) -> llvm.Machine:
     return llvm.Machine(_TRIPLE, target.arch, waves if chooses else "", opt_level)
 
 
-def assembly(texts: Sequence[str], target: Target, opt_level: int = 3) -> list[str]:
-    """GCN assembly of each text. Raises CompilerError."""
-    return [llvm.assembly(text, machine(target, opt_level)) for text in texts]
+def assembly(kernels: Sequence[Kernel], target: Target, opt_level: int = 3) -> str:
+    """GCN assembly of every kernel, one after the other. Raises CompilerError."""
+    return "\n".join(llvm.assembly(k.text, machine(target, opt_level)) for k in kernels)
 
 
-def code_objects(texts: Sequence[str], target: Target, opt_level: int = 3, *, jobs: int | None = None,
+def code_objects(kernels: Sequence[Kernel], target: Target, opt_level: int = 3, *, jobs: int | None = None,
                  done: Callable[[int, int], None] | None = None) -> list[bytes]:
-    """A linked code object of each text, in order. done(finished, of): called as they get ready, in any thread.
+    """A linked code object of each kernel, in order. done(finished, of): called as they get ready, in any thread.
 
     jobs: how many at a time; by default the cores this process may use.
-    Raises TargetError if there is no linker, CompilerError if LLVM or the linker refuses a text.
+    Raises TargetError if there is no linker, CompilerError if LLVM or the linker refuses a kernel.
     """
+    texts = [k.text for k in kernels]
     linker, target_machine = find_linker(), machine(target, opt_level)
     jobs = min(jobs or len(os.sched_getaffinity(0)), max(1, len(texts)))
     processes = min(jobs, sum(map(len, texts)) // _WORTH_A_PROCESS)

@@ -1,62 +1,34 @@
-"""gpu.shuffle by a constant xor becomes a data-parallel primitive or a swizzle, which need no address; upstream lowers the rest."""
+"""gpu.shuffle by a fixed xor becomes a permute through the LDS crossbar; upstream's swizzle for it only reaches lanes of one half."""
 
+from mlc.dialects._ext import operations
 from mlc.ir.mlir import arith, ir
 from mlc.target import Target
 
-# Controls of a data-parallel primitive (DPP) that swap lanes of one row of 16: a permutation of each four, or a mirror.
-_QUAD = {1: 0xB1, 2: 0x4E, 3: 0x1B}
-_MIRROR = {7: 0x141, 15: 0x140}
-_ROW_XMASK = 0x160  # + mask; RDNA only
-_SWIZZLE_LANES = 32  # ds_swizzle works in groups of so many lanes
-_ALL = 0xF
+
+def lower_shuffles(kernel: ir.Operation, target: Target) -> None:
+    """Rewrites every `gpu.shuffle xor` of 32 bits whose partner is sure to be in the wave. Others are left to upstream."""
+    i32 = ir.IntegerType.get_signless(32, kernel.context)
+    for op in [op for op in operations(kernel) if op.name == "gpu.shuffle" and "xor" in str(op.attributes["mode"])]:
+        value, mask = op.operands[0], _constant(op.operands[1])
+        if str(value.type) not in ("i32", "f32") or mask is None or not 0 <= mask < target.warp or any(True for _ in op.results[1].uses):
+            continue
+        with op.location, ir.InsertionPoint(op):
+            partner = arith.XOrIOp(_lane(i32, target), arith.ConstantOp(i32, mask).result).result
+            address = arith.ShLIOp(partner, arith.ConstantOp(i32, 2).result).result  # bytes
+            bits = value if value.type == i32 else arith.BitcastOp(i32, value).result
+            moved = ir.Operation.create("rocdl.ds_bpermute", results=[i32], operands=[address, bits]).results[0]
+            new = moved if value.type == i32 else arith.BitcastOp(value.type, moved).result
+        op.results[0].replace_all_uses_with(new)
+        op.erase()
 
 
-def lower_shuffles(function: ir.Operation, target: Target) -> None:
-    """Rewrites those `gpu.shuffle xor` of 32-bit values whose mask is a constant and whose validity nobody asks for."""
-    found: list[ir.Operation] = []
-
-    def visit(op: ir.Operation) -> ir.WalkResult:
-        if op.name == "gpu.shuffle":
-            found.append(op)
-        return ir.WalkResult.ADVANCE
-
-    function.walk(visit)
-    for op in found:
-        _lower(op, target)
-
-
-def _lower(op: ir.Operation, target: Target) -> None:
-    value, mask, width = op.operands[0], _constant(op.operands[1]), _constant(op.operands[2])
-    if "xor" not in str(op.attributes["mode"]) or mask is None or width is None or not 0 < mask < min(width, _SWIZZLE_LANES):
-        return
-    if str(value.type) not in ("f32", "i32") or any(True for _ in op.results[1].uses):
-        return
-    i32 = ir.IntegerType.get_signless(32, op.context)
-    with op.location, ir.InsertionPoint(op):
-        bits = value if value.type == i32 else arith.BitcastOp(i32, value).result
-        control = _control(mask, target)
-        if control is not None:
-            attributes = {"dppCtrl": ir.IntegerAttr.get(i32, control), "rowMask": ir.IntegerAttr.get(i32, _ALL),
-                          "bankMask": ir.IntegerAttr.get(i32, _ALL), "boundCtrl": ir.BoolAttr.get(True)}
-            moved = ir.Operation.create("rocdl.update.dpp", results=[i32], operands=[bits, bits], attributes=attributes)
-        else:
-            pattern = arith.ConstantOp(i32, mask << 10 | 0x1F).result  # lane' = lane & 31 ^ mask
-            moved = ir.Operation.create("rocdl.ds_swizzle", results=[i32], operands=[bits, pattern])
-        new = moved.results[0] if value.type == i32 else arith.BitcastOp(value.type, moved.results[0]).result
-    op.results[0].replace_all_uses_with(new)
-    op.erase()
-
-
-def _control(mask: int, target: Target) -> int | None:
-    if mask in _QUAD:
-        return _QUAD[mask]
-    if target.warp == 32 and mask < 16:
-        return _ROW_XMASK + mask
-    return _MIRROR.get(mask)
+def _lane(i32: ir.Type, target: Target) -> ir.Value:
+    """The number of this lane in its wave: how many lanes below it there are."""
+    all_, none = arith.ConstantOp(i32, -1).result, arith.ConstantOp(i32, 0).result
+    lane = ir.Operation.create("rocdl.mbcnt.lo", results=[i32], operands=[all_, none]).results[0]
+    return lane if target.warp == 32 else ir.Operation.create("rocdl.mbcnt.hi", results=[i32], operands=[all_, lane]).results[0]
 
 
 def _constant(value: ir.Value) -> int | None:
     owner = value.owner
-    if isinstance(owner, ir.Block) or owner.name != "arith.constant":
-        return None
-    return owner.attributes["value"].value
+    return owner.attributes["value"].value if not isinstance(owner, ir.Block) and owner.name == "arith.constant" else None
