@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mlc.dialects import tile
-from mlc.dtypes import BY_NUMPY, I64, DType
+from mlc.dialects._ext import to_attr
+from mlc.dtypes import BOOL, BY_NUMPY, I64, DType
 from mlc.ir import codecs
 from mlc.ir.mlir import arith, ir, linalg, scf, tensor
 from mlc.ir.scalar import Operand, Scalar, compute_dtype, constant, mlir_type
@@ -93,8 +94,7 @@ class Builder:
         for dtype, init in results:
             empty = tensor.EmptyOp([int(d) for d in shape], codecs.storage_type(dtype)).result
             if init is not None and over:
-                fill = constant(init, compute_dtype(dtype)) if not isinstance(init, Scalar) else init
-                empty = linalg.fill(codecs.encode(fill, dtype), outs=[empty])
+                empty = linalg.fill(_start(init, dtype), outs=[empty])
             outs.append(empty)
             maps.append(ir.AffineMap.get(loops, 0, dims[:n]))
         kinds = ["parallel"] * n + ["reduction"] * len(over)
@@ -149,11 +149,20 @@ class Builder:
         return [Tensor(v, d) for v, (d, _) in zip(op.operation.results, outs)]
 
     def gather_compute(self, shape: Sequence[int], dtype: DType, reads: Sequence[tuple[Tensor, IndexFn]], tables: Sequence[Tensor],
-                       body: Callable[..., Scalar]) -> Tensor:
-        """`compute` whose body may also `load` from `tables` at data-dependent indices."""
+                       body: Callable[..., Scalar], zeros_before: Sequence[int] | None = None) -> Tensor:
+        """`compute` whose body may also `load` from `tables` at data-dependent indices.
+
+        zeros_before: says that the body is the one table with zeros around it, so many before each dimension (`tile.pad`).
+        """
         inputs = _unique([*[t for t, _ in reads], *tables])
-        return self.kernel(inputs, [(dtype, shape)],
-                           lambda *_: self._generic([(dtype, None)], shape, (), reads, lambda accs, *xs: [body(*xs)]), captures=True)[0]
+
+        def nest(*_: Tensor) -> list[Tensor]:
+            made = self._generic([(dtype, None)], shape, (), reads, lambda accs, *xs: [body(*xs)])
+            if zeros_before is not None:
+                made[0].value.owner.attributes["tile.pad"] = to_attr([int(n) for n in zeros_before])
+            return made
+
+        return self.kernel(inputs, [(dtype, shape)], nest, captures=True)[0]
 
     def _local(self, t: Tensor) -> ir.Value:
         return self._inside[-1].get(t.value, t.value) if self._inside else t.value
@@ -222,6 +231,16 @@ class Builder:
         if t.dtype == dtype:
             return t
         return self.compute(t.shape, dtype, [(t, lambda *i: i)], lambda x: codecs.convert(x, dtype))
+
+
+def _start(init: float | int | Scalar, dtype: DType) -> ir.Value:
+    """The stored element that a fold starts from: a constant where it can be, since other ops would make the nest opaque."""
+    if isinstance(init, Scalar):
+        return codecs.encode(init, dtype)
+    if dtype == BOOL:
+        type_ = codecs.storage_type(BOOL)
+        return arith.ConstantOp(type_, ir.IntegerAttr.get(type_, int(bool(init)))).result
+    return codecs.encode(constant(init, compute_dtype(dtype)), dtype)
 
 
 def _unique(tensors: Sequence[Tensor]) -> list[Tensor]:

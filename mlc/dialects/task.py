@@ -206,6 +206,8 @@ class MmaOp(TaskOp, name="mma"):
     `panels` gives, for a and b, the width of the panels the operand is stored in (see tile.map), or 0; the map of a panelled operand gives
     [n, k...]: its column, then its reduction indices.
 
+    `bounded` gives, for a and b, the dimensions along which places may lie outside of the operand; elements there are zero.
+
     On targets with threads, `warps` gives how many warps share the [rows, columns, depth] of the box (depth: each has a part of the
     reduction), `step` the reduction points of one pipeline stage, `stages` how many stages are in shared memory at once, and `workspace`
     where they lie there.
@@ -228,6 +230,7 @@ class MmaOp(TaskOp, name="mma"):
     reductions: int
     maps: list
     panels: list = [0, 0]
+    bounded: list = [[], []]
     warps: list | None = None
     step: int | None = None
     stages: int | None = None

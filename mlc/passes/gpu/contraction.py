@@ -29,6 +29,17 @@ class Loops:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """A dimension of an operand beyond whose `size` elements are zero: its index is start + outer and depth loops times their strides."""
+
+    size: int
+    start: Access
+    outer: tuple[int, ...]
+    depth: tuple[int, ...]
+    batch: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Factor:
     """An operand of the product. outer: its rows (or columns); depth: its reduction loops; start: where the block's part begins."""
 
@@ -36,13 +47,15 @@ class Factor:
     start: Access
     outer: Loops
     depth: Loops
+    guards: tuple[Guard, ...] = ()
 
     def vector(self, along: Loops, other: Loops, alignment: int) -> int:
         """Elements, a power of two, that are always contiguous and aligned along the innermost of the loops `along`."""
         lanes = WIDEST // element_bytes(self.buffer)
         while lanes > 1:
             others = [*along.strides[:-1], *other.strides, self.start.const, *(s * divisor(v) for v, s in self.start.strides.items())]
-            if (along.contiguous and along.extents[-1] % lanes == 0 and all(s % lanes == 0 for s in others)
+            walked = [(g.outer if along is self.outer else g.depth)[-1] for g in self.guards if along.contiguous]
+            if (along.contiguous and not any(walked) and along.extents[-1] % lanes == 0 and all(s % lanes == 0 for s in others)
                     and lanes * element_bytes(self.buffer) <= alignment):
                 return lanes
             lanes //= 2
@@ -79,17 +92,37 @@ def product_of(op: ir.Operation, memory: Memory) -> Product | None:
         if extents[d] > 1:
             kinds["row" if sa[d] and not sb[d] else "column" if sb[d] and not sa[d] else "batch"].append(d)
     depth = sorted((d for d in range(n, len(extents)) if extents[d] > 1), key=lambda d: (-sa[d], -sb[d]))
-    rows = _joined(kinds["row"], extents, (sa, sc))
-    columns = _joined(kinds["column"], extents, (sb, sc))
-    folded = _joined(depth, extents, (sa, sb))
-    left = Factor(buffers[0], a, Loops(rows[0], rows[1][0]), Loops(folded[0], folded[1][0]))
-    right = Factor(buffers[1], b, Loops(columns[0], columns[1][0]), Loops(folded[0], folded[1][1]))
-    out = Loops(rows[0], rows[1][1]), Loops(columns[0], columns[1][1])
+    guards = [_guards(op, which, offsets, len(extents)) for which in range(2)]
+    checked = [s for _, s in (*guards[0], *guards[1])]
+    rows = _joined(kinds["row"], extents, (sa, sc, *checked))
+    columns = _joined(kinds["column"], extents, (sb, sc, *checked))
+    folded = _joined(depth, extents, (sa, sb, *checked))
+
+    def factor(which: int, place: Access, outer: _Joined) -> Factor:
+        first = 2 + (len(guards[0]) if which else 0)
+        own = tuple(Guard(size, start, outer.strides[first + i], folded.strides[first + i], tuple(s[d] for d in kinds["batch"]))
+                    for i, ((size, start), s) in enumerate(guards[which]))
+        return Factor(buffers[which], place, Loops(outer.extents, outer.strides[0]), Loops(folded.extents, folded.strides[which]), own)
+
+    left, right = factor(0, a, rows), factor(1, b, columns)
+    out = Loops(rows.extents, rows.strides[1]), Loops(columns.extents, columns.strides[1])
     batch = tuple((extents[d], sa[d], sb[d], sc[d]) for d in kinds["batch"])
     # Columns that are neighbours in c are stored in pairs: worth some waste.
     if 4 * _padded(left.outer.count, right.outer.count) > 5 * _padded(right.outer.count, left.outer.count):
         return Product(right, left, c, out[1], out[0], tuple((e, y, x, z) for e, x, y, z in batch))
     return Product(left, right, c, *out, batch)
+
+
+def _guards(op: ir.Operation, which: int, offsets: Sequence[ir.Value], loops: int) -> list[tuple[tuple[int, Access], list[int]]]:
+    """Per bounded dimension of an operand: its size and where its index starts, and the index's strides along the loops."""
+    linear = map_to_linear(op.attributes["maps"][which].value)
+    assert linear is not None
+    buffer = op.operands[which]
+    found = []
+    for d in op.opview.py("bounded")[which]:
+        start = Access(buffer, linear[d].const, {v: c for v, c in zip(offsets, linear[d].coefficients[loops:]) if c})
+        found.append(((buffer.type.shape[d], start), list(linear[d].coefficients[:loops])))
+    return found
 
 
 def _padded(rows: int, columns: int) -> int:
@@ -111,8 +144,16 @@ def _place(buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], lo
     return Access(buffer, total.const, strides), list(total.coefficients[:loops])
 
 
-def _joined(dims: Sequence[int], extents: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-    """Extents and strides of the loops `dims`, neighbours joined where all operands walk them as one."""
+@dataclass(frozen=True)
+class _Joined:
+    """Loops after joining: their extents, and per walker its strides."""
+
+    extents: tuple[int, ...]
+    strides: list[tuple[int, ...]]
+
+
+def _joined(dims: Sequence[int], extents: Sequence[int], strides: Sequence[Sequence[int]]) -> _Joined:
+    """The loops `dims`, neighbours joined where all walkers take them as one."""
     sizes: list[int] = []
     steps: list[list[int]] = [[] for _ in strides]
     for d in dims:
@@ -124,4 +165,4 @@ def _joined(dims: Sequence[int], extents: Sequence[int], strides: Sequence[Seque
             sizes.append(extents[d])
             for own, s in zip(steps, strides):
                 own.append(s[d])
-    return tuple(sizes), [tuple(s) for s in steps]
+    return _Joined(tuple(sizes), [tuple(s) for s in steps])

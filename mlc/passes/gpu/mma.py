@@ -23,6 +23,7 @@ class _Side:
     source_start: ir.Value
     memory: ir.Value
     outer: int  # outer points, those of padding included
+    guards: list[ir.Value]  # where each guarded index starts
 
     def outer_offset(self, index: ir.Value, padded: bool) -> ir.Value:
         """Where fragments find an outer point, relative to the stage (or to the buffer's part)."""
@@ -62,18 +63,20 @@ class TensorCoreProduct:
     def emit(self) -> None:
         extents = [e for e, *_ in self.plan.product.batch]
         if not extents:
-            self._product(index_constant(0), index_constant(0), index_constant(0))
+            self._product([], *[index_constant(0)] * 3)
             return
 
         def one(i: ir.Value) -> list[ir.Value]:
             at = delinearize(i, extents)
             gpu.BarrierOp()  # the workspace of the product before is free
-            self._product(*[affine(0, [(v, b[1 + k]) for v, b in zip(at, self.plan.product.batch)], narrow=True) for k in range(3)])
+            starts = [affine(0, [(v, b[1 + k]) for v, b in zip(at, self.plan.product.batch)], narrow=True) for k in range(3)]
+            self._product(at, *starts)
             return []
 
         loop(volume(extents), 0, 1, [], one)
 
-    def _product(self, a: ir.Value, b: ir.Value, c: ir.Value) -> None:
+    def _product(self, batch: Sequence[ir.Value], a: ir.Value, b: ir.Value, c: ir.Value) -> None:
+        """One batch's product; a, b, c: where its operands start."""
         plan, team = self.plan, self.team
         warp, self.lane = delinearize(team.thread, [max(1, team.threads // 32), 32])
         self.warp_row, self.warp_column, self.warp_depth = delinearize(warp, plan.warps)
@@ -82,12 +85,13 @@ class TensorCoreProduct:
         for factor, staged, start, outer in ((plan.product.a, plan.left, a, plan.warp_rows * plan.warps[0]),
                                              (plan.product.b, plan.right, b, plan.warp_columns * plan.warps[1])):
             source = team.memory.flat[factor.buffer]
+            guards = [arith.AddIOp(linear_index(g.start, team.env), affine(0, list(zip(batch, g.batch)))).result for g in factor.guards]
             at = arith.AddIOp(linear_index(factor.start, team.env, narrow=True), start).result
             if staged is None:
-                sides.append(_Side(factor, None, source, at, source, outer))
+                sides.append(_Side(factor, None, source, at, source, outer, guards))
                 continue
             memory = team.shared(self.workspace + size * element_bytes(factor.buffer), staged.size * plan.stages, self.element)
-            sides.append(_Side(factor, staged, source, at, memory, outer))
+            sides.append(_Side(factor, staged, source, at, memory, outer, guards))
             size += staged.size * plan.stages
         self.left, self.right = sides
         accs = self._pipeline()
@@ -171,6 +175,13 @@ class TensorCoreProduct:
             depth = arith.MinUIOp(depth, index_constant(total - 1 if side.by_depth or v == 1 else total - v)).result
         terms = (side.source_start, place(side.factor.outer, outer), place(side.factor.depth, depth))
         source = affine(0, [(t, 1) for t in terms], narrow=True)
+        for guard, start in zip(side.factor.guards, side.guards):
+            at = affine(0, [(start, 1), *zip(delinearize(outer, side.factor.outer.extents), guard.outer),
+                            *zip(delinearize(depth, side.factor.depth.extents), guard.depth)])
+            within = arith.CmpIOp(arith.CmpIPredicate.ult, at, index_constant(guard.size)).result
+            inside = within if inside is None else arith.AndIOp(inside, within).result
+        if side.factor.guards:
+            source = arith.SelectOp(inside, source, index_constant(0)).result
         if v > 1:
             extra: dict[str, Any] = {}
             if inside is not None:

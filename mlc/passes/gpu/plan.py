@@ -100,7 +100,7 @@ def is_shared(buffer: ir.Value) -> bool:
 
 def _readable(factor: Factor, step: int, atom: int) -> bool:
     """Whether ldmatrix can read the factor where it lies: 16-byte rows of shared memory, whole steps."""
-    if not is_shared(factor.buffer) or factor.depth.count % step:
+    if not is_shared(factor.buffer) or factor.depth.count % step or factor.guards:
         return False
     for along, other, whole in ((factor.depth, factor.outer, DEPTH), (factor.outer, factor.depth, 8)):
         if _rows(along, other, whole) and factor.vector(along, other, 128) == 8:

@@ -3,22 +3,28 @@
 from collections.abc import Sequence
 
 from mlc.dialects import task
-from mlc.ir.mlir import arith, ir
-from mlc.passes.task.flat import index_constant
+from mlc.ir.affine import map_to_linear
+from mlc.ir.mlir import arith, ir, memref
+from mlc.passes.task.flat import affine, index_constant
 
 
 def as_foreach(op: ir.Operation) -> ir.Operation:
     """A task.mma as the task.foreach that defines it, placed in front of it."""
     view = op.opview
     extents, k = view.py("extents"), view.py("reductions")
-    a, b, c, *offsets = list(op.operands)
+    c, *offsets = list(op.operands)[2:]
     maps = list(op.attributes["maps"])
     element = c.type.element_type
     index = ir.IndexType.get()
     n = len(extents) - k
 
-    def load(buffer: ir.Value, map_: ir.Attribute, indices: Sequence[ir.Value]) -> ir.Value:
-        value = task.LoadOp.build([buffer, *indices], [buffer.type.element_type], {"map": map_}).operation.results[0]
+    def load(which: int, indices: Sequence[ir.Value]) -> ir.Value:
+        buffer, map_ = op.operands[which], maps[which]
+        if bounded := view.py("bounded")[which]:
+            return widened(_load_within(buffer, map_, indices, bounded))
+        return widened(task.LoadOp.build([buffer, *indices], [buffer.type.element_type], {"map": map_}).operation.results[0])
+
+    def widened(value: ir.Value) -> ir.Value:
         return value if value.type == element else arith.ExtFOp(element, value).result
 
     with ir.InsertionPoint(op):
@@ -32,9 +38,24 @@ def as_foreach(op: ir.Operation) -> ir.Operation:
         with ir.InsertionPoint(inner):
             *folded, acc = list(inner.arguments)
             place = [*points, *folded, *offsets]
-            product = arith.MulFOp(load(a, maps[0], place), load(b, maps[1], place)).result
+            product = arith.MulFOp(load(0, place), load(1, place)).result
             task.YieldOp.build([arith.AddFOp(acc, product).result], [])
         first = index_constant(0)
         task.StoreOp.build([reduce.results[0], c, *points, *[first] * k, *offsets], [], {"map": maps[2]})
         task.YieldOp.build([], [])
     return foreach
+
+
+def _load_within(buffer: ir.Value, map_: ir.Attribute, indices: Sequence[ir.Value], bounded: Sequence[int]) -> ir.Value:
+    """The element at `map`(indices), or zero where an index of the `bounded` dimensions lies outside of the buffer."""
+    linear = map_to_linear(map_.value)
+    assert linear is not None, f"not linear: {map_}"
+    at = [affine(e.const, list(zip(indices, e.coefficients))) for e in linear]
+    inside: ir.Value | None = None
+    for d in bounded:
+        within = arith.CmpIOp(arith.CmpIPredicate.ult, at[d], index_constant(buffer.type.shape[d])).result
+        inside = within if inside is None else arith.AndIOp(inside, within).result
+        at[d] = arith.SelectOp(within, at[d], index_constant(0)).result
+    element = buffer.type.element_type
+    zero = arith.ConstantOp(element, ir.FloatAttr.get(element, 0.0)).result
+    return arith.SelectOp(inside, memref.LoadOp(buffer, at).result, zero).result

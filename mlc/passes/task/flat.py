@@ -65,6 +65,8 @@ def affine(const: int, terms: Sequence[tuple[ir.Value, int]], narrow: bool = Fal
     type_ = ir.IntegerType.get_signless(32) if narrow else ir.IndexType.get()
     total: ir.Value | None = None
     for value, factor in terms:
+        if not factor:
+            continue
         term = arith.IndexCastUIOp(type_, value).result if narrow else value
         if factor != 1:
             term = arith.MulIOp(term, arith.ConstantOp(type_, factor).result).result

@@ -211,16 +211,26 @@ class KernelEmitter:
 
     # -- matrix products --------------------------------------------------------------------------------------------
     def _mma(self, node: Node, at: Region, target: tuple[ir.Value, bool]) -> bool:
-        """Emits a task.mma when both factors are buffers."""
-        if len(node.reads) != 2 or any((s := self.producer.get(r.value)) is not None and self.inlined.get(s) for r in node.reads):
+        """Emits a task.mma when both factors are buffers, perhaps with zeros around them."""
+        sources = [s if (s := self.producer.get(r.value)) is not None and self.inlined.get(s) else None for r in node.reads]
+        if len(sources) != 2 or any(s is not None and s.pad is None for s in sources):
             return False
         n, k = len(at.extents), len(node.over)
         count = n + k + len(self.tile)
         coordinates = [self._coordinate(Linear.variable(i, count), at.offsets[i], n + k) for i in range(n)]
         coordinates += [Linear.variable(n + j, count) for j in range(k)]
-        places = []
-        for r in node.reads:
+        places, buffers, bounded = [], [], []
+        for r, source in zip(node.reads, sources):
             place = [e.compose(coordinates, count) for e in r.indices]
+            if source is not None and source.pad is not None:
+                whole = source.captures[0]
+                places.append([p + -low for p, low in zip(place, source.pad, strict=True)])
+                buffers.append(self._buffer(whole))
+                sizes = zip(source.shape, whole.type.shape, strict=True)
+                bounded.append([d for d, (padded, n) in enumerate(sizes) if padded != n])
+                continue
+            buffers.append(self._buffer(r.value))
+            bounded.append([])
             if r.value in self.panels:  # its column, then the reduction indices
                 places.append([coordinates[n - 1], *coordinates[n:]])
             else:
@@ -229,9 +239,9 @@ class KernelEmitter:
         keep = [*range(n + k), *[n + k + i for i, o in enumerate(self.offsets) if o is not None]]
         kept = [[Linear(tuple(e.coefficients[i] for i in keep), e.const) for e in p] for p in (*places, own)]
         maps = [ir.AffineMapAttr.get(from_linear(p, len(keep))) for p in kept]
-        task.MmaOp.build([*[self._buffer(r.value) for r in node.reads], target[0], *[o for o in self.offsets if o is not None]], [],
+        task.MmaOp.build([*buffers, target[0], *[o for o in self.offsets if o is not None]], [],
                          {"atom": "fma", "extents": [*at.extents, *node.over], "reductions": k, "maps": maps,
-                          "panels": [self.panels.get(r.value, 0) for r in node.reads]})
+                          "panels": [self.panels.get(r.value, 0) for r in node.reads], "bounded": bounded})
         return True
 
 

@@ -49,15 +49,15 @@ def _key(nodes: Sequence[Node], external: set[ir.Value]) -> object:
     def number(value: ir.Value) -> tuple[int, tuple[int, ...], int]:
         return numbers.setdefault(value, len(numbers)), tuple(value.type.shape), element_bytes(value)
 
-    return tuple((n.shape, n.over, n.cost, n.contraction, tuple((number(r.value), r.indices) for r in n.reads),
+    return tuple((n.shape, n.over, n.cost, n.contraction, n.pad, tuple((number(r.value), r.indices) for r in n.reads),
                   tuple(number(v) for v in n.captures), tuple((number(v), v in external) for v in n.results)) for n in nodes)
 
 
-def inline_choices(nodes: Sequence[Node], external: set[ir.Value]) -> dict[Node, bool]:
+def inline_choices(nodes: Sequence[Node], external: set[ir.Value], guards: bool = False) -> dict[Node, bool]:
     """Register-level edges: which producers are computed inside their readers instead of into a block buffer.
 
     A parallel producer is inlined when each of its elements is read once, or when it is cheap to compute again; matrix operands are read
-    many times and stay buffers unless they are plain widenings.
+    many times and stay buffers unless they are plain widenings. guards: the machine reads zeros outside of a matrix operand for nothing.
     """
     producer = {v: n for n in nodes for v in n.results}
     uses: dict[Node, list[tuple[Node, int]]] = {n: [] for n in nodes}
@@ -73,7 +73,10 @@ def inline_choices(nodes: Sequence[Node], external: set[ir.Value]) -> dict[Node,
         plain = not node.over and len(node.results) == 1 and not (set(node.results) & external) and not (set(node.results) & captured)
         total = sum(r for _, r in uses[node])
         into_contraction = any(n.contraction for n, _ in uses[node])
-        choice[node] = plain and bool(uses[node]) and not into_contraction and (total <= 1 or node.cost * (total - 1) <= 4)
+        if guards and node.pad is not None and plain and uses[node] and not (set(node.captures) & set(producer)):
+            choice[node] = all(n.contraction for n, _ in uses[node])
+        else:
+            choice[node] = plain and bool(uses[node]) and not into_contraction and (total <= 1 or node.cost * (total - 1) <= 4)
     return choice
 
 
@@ -200,7 +203,7 @@ def best_plan(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Val
     """The cheapest legal plan of a group."""
     if not sinks:
         return None
-    inlined = inline_choices(nodes, external)
+    inlined = inline_choices(nodes, external, rates.guards)
     splits = rates.splits if any(n.contraction for n in nodes) else ()
     best: Plan | None = None
     for tile in candidates(sinks[-1], splits):

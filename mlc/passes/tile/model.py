@@ -36,6 +36,7 @@ class Node:
     cost: int  # simple operations per point
     contraction: bool
     level: str = ""
+    pad: tuple[int, ...] | None = None  # it is its one captured tensor with zeros around it, so many before each dimension
     inits: list[ir.Value] = field(default_factory=list)
 
     @property
@@ -84,6 +85,7 @@ def _node(op: ir.Operation) -> Node | None:
     cost = sum(0 if o.name in _FREE else _HEAVY.get(o.name, 1) for o in operations(op))
     return Node(op, shape, over, [r for i, r in enumerate(reads) if i in used], captures, results, max(cost, 1),
                 loops > parallel and _is_multiply_add(op, n_in), op.attributes["tile.level"].value if "tile.level" in op.attributes else "",
+                tuple(a.value for a in op.attributes["tile.pad"]) if "tile.pad" in op.attributes else None,
                 [v for v in inits if v is not None])
 
 

@@ -28,10 +28,13 @@ class Work:
 
 
 class Rates(Protocol):
-    """A machine's prices. splits: sizes of the last dimension to try for contractions."""
+    """A machine's prices. splits: sizes of the last dimension to try for contractions. guards: see `inline_choices`."""
 
     @property
     def splits(self) -> tuple[int, ...]: ...
+
+    @property
+    def guards(self) -> bool: ...
 
     def price(self, work: Work) -> float | None:
         """Nanoseconds, launch included; None if a block does not fit."""
@@ -50,6 +53,7 @@ class CpuRates:
     block: float = 150.0
     launch: float = 800.0
     splits: tuple[int, ...] = (512, 256, 128, 64, 32)
+    guards: bool = False
 
     @staticmethod
     def of(target: Target) -> "CpuRates":
@@ -89,6 +93,7 @@ class GpuRates:
     stage: float = 60.0
     step: int = 64
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
+    guards: bool = True
 
     @staticmethod
     def of(target: Target) -> "GpuRates":

@@ -88,11 +88,13 @@ def propagate(nodes: Sequence[Node], sinks: Sequence[Node], tile: Sequence[int],
 
 
 def expanded_reads(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> list[Read]:
-    """The reads of a node with inlined producers replaced by what those read."""
+    """The reads of a node with inlined producers replaced by what those read; through padding, places may lie outside of the tensor."""
     found = []
     for read in node.reads:
         source = producer.get(read.value)
-        if source is not None and inlined.get(source):
+        if source is not None and inlined.get(source) and source.pad is not None:
+            found.append(Read(source.captures[0], tuple(e + -low for e, low in zip(read.indices, source.pad))))
+        elif source is not None and inlined.get(source):
             found += [Read(inner.value, tuple(e.compose(read.indices, node.loops) for e in inner.indices))
                       for inner in expanded_reads(source, producer, inlined)]
         else:
@@ -105,6 +107,6 @@ def expanded_captures(node: Node, producer: Mapping[ir.Value, Node], inlined: Ma
     found = list(node.captures)
     for read in node.reads:
         source = producer.get(read.value)
-        if source is not None and inlined.get(source):
+        if source is not None and inlined.get(source) and source.pad is None:
             found.extend(expanded_captures(source, producer, inlined))
     return found
