@@ -1,0 +1,86 @@
+"""Runs a graph-level function through the real GPU path in this process: kernels on the simulator, the plan on numpy memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gpu_sim import Kernel, kernels_of
+from harness import module_of
+from native import Schedule, chosen
+from test_gpu_plan import Machine
+
+from mlc.backends.gpu_plan import plan_of
+from mlc.dialects._ext import verify
+from mlc.driver import _constant as constant_array
+from mlc.ir.context import make_context
+from mlc.ir.mlir import ir
+from mlc.passes.pipeline import run_pipeline
+from mlc.passes.registry import PassContext
+from mlc.target import Target
+
+POISON = 0xA5  # what outputs and the arena hold before
+
+
+class _Simulated(Machine):
+    """A plan's machine whose kernels take a buffer of bytes and a place in it."""
+
+    def _launch(self, s: dict[str, Any]) -> None:
+        kernel: Any = self.kernels[s["kernel"]]
+        kernel.launch(*[(self.memory[r["space"], r.get("index", 0)], self.value(r["offset"])) for r in s["args"]])
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A lowered function: its task-level text, that of its kernels, and `call`. kernels: by name."""
+
+    task: str
+    gpu: str
+    kernels: dict[str, Kernel]
+    call: Callable[..., list[np.ndarray]]
+
+    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        return self.call(*inputs)
+
+
+def compile_gpu(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = chosen, target: str = "cuda:sm_90a") -> Simulated:
+    """Lowers `build(*values)` for the types of `inputs`. schedule: the passes of the tile level."""
+    ctx = PassContext(Target.parse(target))
+    with make_context(), ir.Location.unknown():
+        module, outs = module_of(build, inputs)
+        run_pipeline(module, "builtin.module(lower-graph-to-tile,mlc-dce,mlc-cse)", ctx)
+        schedule(module, ctx)
+        assert not (broken := verify(module)), broken
+        run_pipeline(module, "builtin.module(task-pipeline)", ctx)
+        task = str(module)
+        run_pipeline(module, "builtin.module(gpu-kernel-pipeline)", ctx)
+        assert not (broken := verify(module)), broken
+        text = str(module)
+        main = next(op.operation for op in module.body.operations if op.operation.name == "func.func")
+        plan = plan_of(main)
+        constants = [constant_array(plan.constants[key]) for key in plan.weights]
+        kernels = kernels_of(module, ctx.need_target().warp)
+
+    def call(*arrays: np.ndarray) -> list[np.ndarray]:
+        sizes = [int(np.prod(o.shape)) * np.dtype(o.dtype.numpy).itemsize for o in outs]
+        memory = {("arena", 0): np.full(plan.arena, POISON, np.uint8)}
+        memory.update((("output", i), np.full(n, POISON, np.uint8)) for i, n in enumerate(sizes))
+        for space, sources in (("input", arrays), ("weight", constants)):
+            memory.update(((space, i), _bytes(a)) for i, a in enumerate(sources))
+        _Simulated(memory, dict(kernels)).run(plan.steps)  # type: ignore[arg-type]
+        for i, array in enumerate(arrays):
+            assert memory["input", i].tobytes() == np.ascontiguousarray(array).tobytes(), "wrote to an input"
+        return [memory["output", i].view(o.dtype.numpy).reshape(o.shape) for i, o in enumerate(outs)]
+
+    return Simulated(task, text, kernels, call)
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """A copy that may be written to."""
+    return np.frombuffer(bytearray(np.ascontiguousarray(array).tobytes()), np.uint8)
+
+
+def run_gpu(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = chosen,
+            target: str = "cuda:sm_90a") -> list[np.ndarray]:
+    """The results of `build` on `inputs`."""
+    return compile_gpu(build, *inputs, schedule=schedule, target=target)(*inputs)
