@@ -112,3 +112,11 @@ def test_booleans_between_kernels_and_inside() -> None:
         return [below, graph.elementwise("where", graph.elementwise("not", below), x, y)]
 
     _check(build, lambda x, y: [x < y, np.where(x < y, y, x)], _normal(37, 11), _normal(1, 11))
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((2, 0, 4), 1), ((2, 3, 4), 1), ((5, 37), 1), ((37, 70), 0), ((0, 3), 1), ((4, 0), 1)])
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_reductions_of_bools(shape: tuple[int, ...], axis: int, kind: str) -> None:
+    x = RNG.random(shape) < (0.1 if kind == "max" else 0.9)
+    fold = np.logical_or if kind == "max" else np.logical_and
+    _check(lambda v: graph.reduce(v, kind=kind, axes=[axis]), lambda v: fold.reduce(v, axis=axis), x)

@@ -129,3 +129,12 @@ func.func @flow(%x: tensor<4xui8>) -> tensor<4xui8> {
   }) {trip = 3, carried = 1} : (tensor<4xui8>) -> tensor<4xui8>
   return %0 : tensor<4xui8>
 }
+
+// A fold of bools starts from a constant code: another op there would make the graph opaque.
+// CHECK-LABEL: func.func @any
+// CHECK: %[[NO:.*]] = arith.constant 0 : i8
+// CHECK: linalg.fill ins(%[[NO]] : i8)
+func.func @any(%x: tensor<2x8xi1>) -> tensor<2xi1> {
+  %y = "graph.reduce"(%x) {kind = "max", axes = [1]} : (tensor<2x8xi1>) -> tensor<2xi1>
+  return %y : tensor<2xi1>
+}
