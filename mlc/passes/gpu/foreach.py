@@ -27,7 +27,7 @@ class MappedForeach(Body):
         self.team = team
         self.map: TaskMap = foreach.opview.py("map")
         self.vector = vector_of(self.map)
-        self.digits = [d for d in self.map.digits() if d is not self.vector]
+        self.digits = [d for d in self.map.digits() if d != self.vector]
         self.sharing = self._spatial(REDUCED)  # threads that share a reduction
         self.guard: ir.Value | None = None
 
