@@ -76,7 +76,8 @@ class Machine:
         self.at(s["target"])[:8].view(np.int64)[0] = self.value(s["value"])
 
     def _for(self, s: dict[str, Any]) -> None:
-        for self.variables[s["var"]] in range(self.value(s["start"]), self.value(s["stop"]), self.value(s["step"])):
+        for i in range(self.value(s["start"]), self.value(s["stop"]), self.value(s["step"])):
+            self.variables[s["var"]] = i
             self.run(s["body"])
 
     def _while(self, s: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ _FLOATS = (_Float("f", "float", 32, 23), _Float("", "double", 64, 52))
 
 
 def _fmod(f: _Float) -> str:
-    """Long division: of x = m 2^e by y = n 2^g, m and n whole and e >= g, there remains (m 2^(e - g) mod n) 2^g, by a few digits at a time."""
+    """Long division: of x = m 2^e by y = n 2^g, m and n whole and e >= g, there remains (m 2^(e - g) mod n) 2^g, a few digits at a time."""
     i, magnitude, one, step = f"i{f.bits}", (1 << (f.bits - 1)) - 1, 1 << f.fraction, 63 - f.fraction
     return f"""
 define internal {f.type} @__nv_fmod{f.suffix}({f.type} %x, {f.type} %y) {{

@@ -36,7 +36,7 @@ def find_ptxas() -> Path:
     candidates = [*_packaged(), shutil.which("ptxas"), home and os.path.join(home, "bin", "ptxas")]
     found = next((c for c in candidates if c and os.access(c, os.X_OK)), None)
     if found is None:
-        raise TargetError("compiling for CUDA needs ptxas: it is neither installed as a package, nor on PATH, nor in CUDA_HOME", hint=_INSTALL)
+        raise TargetError("compiling for CUDA needs ptxas: it is not installed as a package, not on PATH and not in CUDA_HOME", hint=_INSTALL)
     return Path(found)
 
 
