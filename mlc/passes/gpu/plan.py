@@ -11,6 +11,8 @@ from mlc.target import Target
 ROWS, COLUMNS, DEPTH = 16, 8, 16  # of one mma.sync of 16-bit floats
 PAD = 8  # elements between rows of a staged factor, so that the eight 16-byte rows of an ldmatrix lie in different banks
 ATOM = "mma.m16n8k16"
+IN_FLIGHT = 48 << 10  # bytes of copies on their way in one block: what an SM's share of bandwidth times the latency of memory comes to
+MOST_STAGES = 8
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def tensor_product(product: Product | None, c: ir.Value, target: Target) -> bool
 
 
 def choose(product: Product, target: Target, alignment: "dict[ir.Value, int]", budget: int) -> MmaPlan | None:
-    """A plan whose workspace fits in `budget` bytes: warp tiles of about 32 x 32, four warps or more, three or four stages."""
+    """A plan whose workspace fits in `budget` bytes: warp tiles of about 32 x 32, four warps or more, stages to hide latency."""
     rows, columns, depth = product.a.outer.count, product.b.outer.count, product.a.depth.count
     atoms = _up(rows, ROWS) // ROWS, _up(columns, COLUMNS) // COLUMNS
     down = min(4, max(1, atoms[0] // 2))
@@ -132,7 +134,10 @@ def choose(product: Product, target: Target, alignment: "dict[ir.Value, int]", b
         deep = 1
         while down * across * deep < 4 and step // DEPTH % (2 * deep) == 0:
             deep *= 2
-        for stages in sorted({min(s, -(-depth // step) + 1) for s in (4, 3, 2)}, reverse=True):
+        one = MmaPlan.of(product, (down, across, deep), step, 1, alignment)
+        stage = max(1, one.staged_elements * element_bytes(product.a.buffer))
+        wanted = min(MOST_STAGES, max(3, -(-IN_FLIGHT // stage) + 1), -(-depth // step) + 1)
+        for stages in range(max(wanted, 2), 1, -1):
             plan = MmaPlan.of(product, (down, across, deep), step, stages, alignment)
             if plan.workspace <= budget:
                 return plan

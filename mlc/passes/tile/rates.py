@@ -75,22 +75,27 @@ class CpuRates:
 
 @dataclass(frozen=True)
 class GpuRates:
-    """Per-SM bytes/ns, simple ops/ns, multiply-adds/ns (CUDA cores, tensor cores); shared memory; ns per launch, block, phase and stage.
+    """Bytes/ns, simple ops/ns, multiply-adds/ns (CUDA cores, tensor cores) of an SM, and of one block alone on it; ns of launch, block, ...
 
-    Rates are what generated kernels reach with a few blocks on an SM, not peaks: about 6 TB/s from L2 over 132 SMs, 1.7 GHz.
+    Rates are what generated kernels reach, not peaks: about 6 TB/s from L2 over 132 SMs at 1.7 GHz. One block of a few warps waits for its
+    own latencies most of the time; several resident blocks hide each other's.
     """
 
     sms: int
     shared: int
     tensor: bool
     traffic: float = 45.0
-    ops: float = 90.0
+    ops: float = 80.0
     macs: float = 60.0
-    tensor_macs: float = 700.0
+    tensor_macs: float = 800.0
+    alone_traffic: float = 22.0
+    alone_ops: float = 16.0
+    alone_macs: float = 12.0
+    alone_tensor_macs: float = 400.0
     launch: float = 1500.0
     block: float = 700.0
     phase: float = 350.0
-    stage: float = 60.0
+    stage: float = 40.0
     step: int = 64
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
     guards: bool = True
@@ -107,10 +112,12 @@ class GpuRates:
             return None
         resident = max(1, min(8, int(self.shared // max(need, 1))))
         each = -(-work.blocks // self.sms)
-        tensor = work.tensor_macs / self.tensor_macs if self.tensor else work.tensor_macs / self.macs
-        busy = max(work.traffic / self.traffic, work.ops / self.ops + work.macs / self.macs + tensor)
-        waiting = self.block + self.phase * work.phases + self.stage * -(-work.depth // self.step)
-        return self.launch + -(-each // resident) * waiting + each * busy
+        macs, tensor = (work.macs, work.tensor_macs) if self.tensor else (work.macs + work.tensor_macs, 0.0)
+        busy = max(work.traffic / self.traffic, work.ops / self.ops + macs / self.macs + tensor / self.tensor_macs)
+        alone = (self.block + self.phase * work.phases + self.stage * -(-work.depth // self.step)
+                 + max(work.traffic / self.alone_traffic, tensor / self.alone_tensor_macs)
+                 + work.ops / self.alone_ops + macs / self.alone_macs)
+        return self.launch + max(-(-each // resident) * alone, each * busy)
 
 
 def rates_of(target: Target) -> Rates:
