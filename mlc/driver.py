@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mlc.artifact import Artifact
-from mlc.backends.cpu import backend as cpu
+from mlc.backends.base import Built, backend_of
 from mlc.dtypes import BF16, BY_NAME
-from mlc.errors import OptionError, TargetError
+from mlc.errors import OptionError
 from mlc.frontend.onnx.importer import ImportedModel, import_model
 from mlc.frontend.onnx.load import LoadedModel, ModelSource
 from mlc.ir.context import make_context
@@ -23,7 +23,6 @@ from mlc.options import CompileOptions
 from mlc.passes.instrument import Instrumentation, Timing
 from mlc.passes.pipeline import run_pipeline
 from mlc.passes.registry import PassContext
-from mlc.passes.tile.model import volume
 from mlc.passes.tile.split_constants import split_constants
 from mlc.target import Target
 from mlc.weights import Weight, WeightStore, release
@@ -31,7 +30,7 @@ from mlc.weights import Weight, WeightStore, release
 Progress = Callable[[str, int, int], None]
 LEAST_PART = 64 << 20  # bytes of results of one part of const-eval
 PARTS = 6  # at most about as many: each is compiled anew, though equal kernels of one part only once
-LEVELS = ("graph", "tile", "task", "llvm", "asm")
+LEVELS = ("graph", "tile", "task")  # and those below, which the target's backend names
 
 
 @dataclass
@@ -52,38 +51,41 @@ class _Stages:
         if self.progress is not None:
             self.progress(stage, 0, 0)
 
+    def of_codegen(self, finished: int, kernels: int) -> None:
+        if self.progress is not None:
+            self.progress("codegen", finished, kernels)
+
     def run(self, module: ir.Module, pipeline: str) -> None:
         run_pipeline(module, f"builtin.module({pipeline})", self.ctx, instrumentation=self.watch)
 
 
 def compile_model(model: ModelSource | LoadedModel, options: CompileOptions, *, progress: Progress | None = None) -> Artifact:
     """Compiles a model for `options.target`. Raises a subclass of MlcError."""
-    _check_target(options)
+    backend = backend_of(options.target, options.opt_level)
     with make_context() as context:
         stages, imported = _import(model, options, progress, context)
         with ir.Location.unknown():
             _to_task(imported.module, stages)
             stages.enter("codegen")
-            code = _generate(imported.module, stages)
-            machine_code = cpu.object_code(code.text, cpu.machine(options.target, options.opt_level))
-            plan = _plan(imported, code, stages)
+            built = backend.build(imported.module, stages.run, stages.of_codegen)
+            plan = _plan(imported, built, stages)
         timing = stages.watch.timing
         extra = {} if timing is None else {"timing.json": json.dumps(timing.seconds).encode()}
-        return Artifact.build(plan=plan, objects={"objects/model.o": machine_code}, weights=_weights(code, imported.weights), extra=extra)
+        return Artifact.build(plan=plan, objects=built.objects, weights=_weights(built, imported.weights), extra=extra)
 
 
 def emit(model: ModelSource, options: CompileOptions, level: str, *, progress: Progress | None = None) -> str:
-    """The text of one level: graph, tile, task, llvm or asm."""
-    if level not in LEVELS:
-        raise OptionError(f"--emit {level}: expected one of {', '.join(LEVELS)}")
-    _check_target(options)
+    """The text of one level: graph, tile, task, or one that the target's backend names (gpu, llvm, asm)."""
+    backend = backend_of(options.target, options.opt_level)
+    if level not in (*LEVELS, *backend.levels):
+        raise OptionError(f"--emit {level}: target '{options.target}' has the levels {', '.join((*LEVELS, *backend.levels))}")
     with make_context() as context:
         stages, imported = _import(model, options, progress, context)
         with ir.Location.unknown():
             if not _to_task(imported.module, stages, stop=level):
                 return str(imported.module)
-            code = _generate(imported.module, stages)
-            return code.text if level == "llvm" else cpu.assembly(code.text, cpu.machine(options.target, options.opt_level))
+            stages.enter("codegen")
+            return backend.emit(imported.module, stages.run, level)
 
 
 def _import(model: ModelSource | LoadedModel, options: CompileOptions, progress: Progress | None,
@@ -93,11 +95,6 @@ def _import(model: ModelSource | LoadedModel, options: CompileOptions, progress:
     imported = import_model(model, shapes=options.shapes, values=options.values, context=context)
     stages.ctx = PassContext(options.target, imported.weights)
     return stages, imported
-
-
-def _check_target(options: CompileOptions) -> None:
-    if options.target.kind != "cpu":
-        raise TargetError(f"target '{options.target}' has no code generator yet", hint="compile for cpu")
 
 
 def _to_task(module: ir.Module, stages: _Stages, stop: str = "") -> bool:
@@ -115,10 +112,6 @@ def _to_task(module: ir.Module, stages: _Stages, stop: str = "") -> bool:
     stages.enter("task")
     stages.run(module, "task-pipeline")
     return stop != "task"
-
-
-def _generate(module: ir.Module, stages: _Stages) -> cpu.Code:
-    return cpu.generate(module, lambda m: stages.run(m, "cpu-kernel-pipeline"))
 
 
 # -- constants ----------------------------------------------------------------------------------------------------------
@@ -150,12 +143,11 @@ def _evaluate_part(module: ir.Module, stages: _Stages, budget: int) -> bool:
     host = Target.host()  # runs here and now, whatever the model is compiled for
     inner = _Stages(CompileOptions(target=host, opt_level=2), PassContext(host, weights), None)
     inner.run(constants, "choose-tiles,task-pipeline")
-    code = _generate(constants, inner)
+    built = backend_of(host, inner.options.opt_level).build(constants, inner.run, inner.of_codegen)
     specs = [{"name": k, "dtype": t, "shape": list(s)} for k, (s, t) in zip(keys, shapes)]
-    plan = _plan_of(code, inner.options, [], specs, weights)
-    inputs = _weights(code, weights)
-    artifact = Artifact.build(plan=plan, objects={"objects/model.o": cpu.object_code(code.text, cpu.machine(host, 2))},
-                              weights=inputs)
+    plan = _plan_of(built, inner.options, [], specs, weights)
+    inputs = _weights(built, weights)
+    artifact = Artifact.build(plan=plan, objects=built.objects, weights=inputs)
     for key, array in zip(keys, executable(artifact)()):
         weights.add_array(key, array)
     for _, array in inputs:
@@ -163,9 +155,9 @@ def _evaluate_part(module: ir.Module, stages: _Stages, budget: int) -> bool:
     return True
 
 
-def _weights(code: cpu.Code, weights: WeightStore) -> list[tuple[str, np.ndarray]]:
+def _weights(built: Built, weights: WeightStore) -> list[tuple[str, np.ndarray]]:
     """Arrays of the weights argument, in order."""
-    return [(key, _constant(code.constants[key]) if key in code.constants else weights[key].read()) for key in code.weights]
+    return [(key, _constant(built.constants[key]) if key in built.constants else weights[key].read()) for key in built.weights]
 
 
 def _constant(value: ir.Attribute) -> np.ndarray:
@@ -193,32 +185,25 @@ def _from_text(text: str, shape: tuple[int, ...]) -> np.ndarray:
 # -- the plan -----------------------------------------------------------------------------------------------------------
 
 
-def _plan(imported: ImportedModel, code: cpu.Code, stages: _Stages) -> dict[str, Any]:
+def _plan(imported: ImportedModel, built: Built, stages: _Stages) -> dict[str, Any]:
     inputs = [_entry(a.name, a.dtype.name, a.shape) | ({} if a.value is None else {"value": a.value.tolist()}) for a in imported.arguments]
     outputs = [_entry(a.name, a.dtype.name, a.shape) for a in imported.results]
-    plan = _plan_of(code, stages.options, inputs, outputs, imported.weights)
+    plan = _plan_of(built, stages.options, inputs, outputs, imported.weights)
     plan["signature"] = imported.signature
     return plan
 
 
-def _plan_of(code: cpu.Code, options: CompileOptions, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]],
+def _plan_of(built: Built, options: CompileOptions, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]],
              weights: WeightStore) -> dict[str, Any]:
-    launches: dict[str, list[list[str]]] = {}
-    for name, nodes in code.launches:
-        launches.setdefault(name, []).append(nodes)
-    kernels = [{"name": name, "blocks": volume(code.grids[name]), "grid": code.grids[name], "launches": len(each),
-                "nodes": sorted({node for nodes in each for node in nodes})} for name, each in launches.items()]
     entries = []
-    for key in code.weights:
-        if key in code.constants:
-            array = _constant(code.constants[key])
-            entries.append(_entry(key, str(code.constants[key].type.element_type), array.shape))
+    for key in built.weights:
+        if key in built.constants:
+            array = _constant(built.constants[key])
+            entries.append(_entry(key, str(built.constants[key].type.element_type), array.shape))
         else:
             weight: Weight = weights[key]
             entries.append(_entry(key, weight.dtype.name, weight.shape))
-    return {"target": str(options.target), "entry": code.entry, "arena_bytes": code.arena, "inputs": list(inputs), "outputs": list(outputs),
-            "weights": entries, "objects": ["objects/model.o"], "kernels": kernels, "cpu_features": list(options.target.features),
-            "max_threads": max([volume(g) for g in code.grids.values()], default=1) or 1}
+    return {"target": str(options.target), "inputs": list(inputs), "outputs": list(outputs), "weights": entries, **built.plan}
 
 
 def _entry(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:

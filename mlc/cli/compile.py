@@ -12,7 +12,7 @@ from mlc.cli.table import table, tensor
 from mlc.errors import ResourceError
 from mlc.options import format_size
 
-LEVELS = ("graph", "tile", "task", "llvm", "asm", "artifact")
+LEVELS = ("graph", "tile", "task", "gpu", "llvm", "asm", "artifact")
 
 
 @click.command()

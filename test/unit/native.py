@@ -51,7 +51,7 @@ def compile_native(build: Callable[..., object], *inputs: np.ndarray, schedule: 
         run_pipeline(module, "builtin.module(task-pipeline)", ctx)
         text = str(module)
         count = sum(op.name == "task.kernel" for op in operations(module.operation))
-        code = cpu.generate(module, lambda m: run_pipeline(m, "builtin.module(cpu-kernel-pipeline)", ctx))
+        code = cpu.generate(module, lambda m, text: run_pipeline(m, f"builtin.module({text})", ctx))
         constants = [constant_array(code.constants[key]) for key in code.weights]
     compiled, machine = optimise(code.text, cpu.machine(ctx.need_target(), opt_level))
     engine = llvm.create_mcjit_compiler(compiled, machine)

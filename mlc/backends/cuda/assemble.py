@@ -1,27 +1,19 @@
 """LLVM IR text of kernels to PTX and cubins, several at a time; equal kernels once, and equal input gives equal bytes."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 from mlc.backends import llvm
+from mlc.backends.base import Done
 from mlc.backends.codegen_pool import CodegenPool
-from mlc.backends.cuda.lower import Kernel
 from mlc.backends.cuda.ptxas import Cubin, assemble, find_ptxas
+from mlc.backends.gpu_backend import Kernel
 from mlc.target import Target
 
 _TRIPLE = "nvptx64-nvidia-cuda"
 _WORTH_A_PROCESS = 200_000  # characters of IR that take longer to compile than a process takes to start
-
-
-@dataclass(frozen=True)
-class Assembled:
-    """The code of a kernel. symbol: its entry point there, which is another kernel's name if their code is equal."""
-
-    symbol: str
-    cubin: Cubin
 
 
 def machine(target: Target, opt_level: int) -> llvm.Machine:
@@ -36,9 +28,8 @@ def assembly(kernels: Sequence[Kernel], target: Target, opt_level: int) -> str:
     return "\n".join(llvm.assembly(k.text, target_machine) for k in kernels)
 
 
-def assembled(kernels: Sequence[Kernel], target: Target, opt_level: int, *, jobs: int | None = None,
-              done: Callable[[int, int], None] | None = None) -> list[Assembled]:
-    """Machine code of each kernel, in order. done(finished, of): called as they get ready, in any thread.
+def cubins(kernels: Sequence[Kernel], target: Target, opt_level: int, done: Done, *, jobs: int | None = None) -> list[tuple[str, Cubin]]:
+    """Entry point and machine code of each kernel, in order; equal kernels share both. done: called as kernels get ready.
 
     jobs: how many at a time; by default the cores this process may use.
     Raises TargetError if there is no ptxas for the target, CompilerError if LLVM or ptxas refuses a kernel.
@@ -50,25 +41,23 @@ def assembled(kernels: Sequence[Kernel], target: Target, opt_level: int, *, jobs
     unique = sorted(first.values(), key=lambda k: -len(k.text))  # the longest first, so that none is left for the end
     jobs = min(jobs or len(os.sched_getaffinity(0)), max(1, len(unique)))
     processes = min(jobs, sum(len(k.text) for k in unique) // _WORTH_A_PROCESS)
-    finished: list[str] = []
     with (CodegenPool(processes, target_machine, "assembly") if processes > 1 else nullcontext() as pool,
           ThreadPoolExecutor(jobs) as threads):
 
         def one(kernel: Kernel) -> Cubin:
             ptx = llvm.assembly(kernel.text, target_machine) if pool is None else pool.compile(kernel.text).decode()
-            cubin = assemble(ptx, kernel.name, target.arch, opt_level, ptxas)
-            finished.append(kernel.name)
-            if done is not None:
-                done(len(finished), len(unique))
-            return cubin
+            return assemble(ptx, kernel.name, target.arch, opt_level, ptxas)
 
-        cubins = dict(zip((k.name for k in unique), threads.map(one, unique)))
+        made: dict[str, Cubin] = {}
+        for kernel, cubin in zip(unique, threads.map(one, unique)):
+            made[kernel.name] = cubin
+            done(len(made), len(unique))
     symbols = [first[_anonymous(k)].name for k in kernels]
-    return [Assembled(symbol, cubins[symbol]) for symbol in symbols]
+    return [(symbol, made[symbol]) for symbol in symbols]
 
 
 def _anonymous(kernel: Kernel) -> str:
     return kernel.text.replace(f"@{kernel.name}(", "@(")
 
 
-__all__ = ["Assembled", "assembled", "assembly", "machine"]
+__all__ = ["assembly", "cubins", "machine"]

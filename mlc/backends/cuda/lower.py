@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from mlc.backends.cuda.functions import FUNCTIONS
 from mlc.backends.cuda.intrinsics import math_to_intrinsics
+from mlc.backends.gpu_backend import Kernel
 from mlc.dialects._ext import operations, to_py
 from mlc.errors import CompilerError
 from mlc.ir.mlir import MLIRError, PassManager, ir, llvm
 from mlc.passes.tile.model import volume
+from mlc.target import Target
 
 # Indices are computed in 32 bits where every buffer is smaller than this; half the range is left for places beyond a buffer's end that
 # are computed but not accessed.
@@ -25,25 +26,15 @@ _TO_LLVM = (
 _DECLARED = re.compile(r"^declare [^@]*@\"?([\w.$]+).*\n", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """One kernel. text: an LLVM IR module with one entry point, `name`. grid: blocks; threads: of a block; shared: dynamic, in bytes."""
-
-    name: str
-    text: str
-    grid: list[int]
-    threads: int
-    shared: int
-
-
-def lower_kernels(module: ir.Module, shared_alignment: int = 128) -> list[Kernel]:
-    """The kernels of `gpu.module @kernels`, in order. shared_alignment: bytes, of the start of dynamic shared memory.
+def lower_kernels(module: ir.Module, target: Target) -> list[Kernel]:
+    """The kernels of `gpu.module @kernels`, in order. Their block memory is dynamic: a launch has to ask for `shared` bytes.
 
     Raises CompilerError where a conversion fails or a kernel needs a function that no instruction computes.
     """
     body = gpu_module(module).regions[0].blocks[0]
     symbols = {op.operation.attributes["sym_name"].value: op.operation for op in body.operations if "sym_name" in op.operation.attributes}
-    return [_kernel(op.operation, symbols, shared_alignment) for op in body.operations if op.operation.name == "gpu.func"]
+    alignment = 1024 if target.has("tma") else 128  # of dynamic shared memory: TMA's swizzles repeat every 1024 bytes
+    return [_kernel(op.operation, symbols, alignment) for op in body.operations if op.operation.name == "gpu.func"]
 
 
 def gpu_module(module: ir.Module) -> ir.Operation:

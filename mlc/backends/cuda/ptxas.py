@@ -36,7 +36,7 @@ def find_ptxas() -> Path:
     candidates = [*_packaged(), shutil.which("ptxas"), home and os.path.join(home, "bin", "ptxas")]
     found = next((c for c in candidates if c and os.access(c, os.X_OK)), None)
     if found is None:
-        raise TargetError("compiling for CUDA needs ptxas: it is not installed as a package, not on PATH and not in CUDA_HOME", hint=_INSTALL)
+        raise TargetError("compiling for CUDA needs ptxas, which is not installed, not on PATH and not in CUDA_HOME", hint=_INSTALL)
     return Path(found)
 
 
@@ -57,6 +57,14 @@ def version(ptxas: Path) -> str:
     run = subprocess.run([ptxas, "--version"], capture_output=True, text=True, check=False)
     match = re.search(r"\bV\d+[\d.]*", run.stdout)
     return match[0] if match else "unknown"
+
+
+def identity() -> str:
+    """What decides the bytes of a cubin beyond its PTX: the version of the ptxas that will be used, or "absent"."""
+    try:
+        return version(find_ptxas())
+    except TargetError:
+        return "absent"
 
 
 def assemble(ptx: str, name: str, arch: str, opt_level: int, ptxas: Path) -> Cubin:
@@ -95,4 +103,4 @@ def _keep(ptx: str, name: str) -> str:
     return path
 
 
-__all__ = ["Cubin", "assemble", "find_ptxas", "version"]
+__all__ = ["Cubin", "assemble", "find_ptxas", "identity", "version"]

@@ -1,67 +1,33 @@
 """The ROCm backend: a task-level module to code objects, assembly or LLVM IR, and the facts that the plan records of each kernel."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from mlc.backends.gpu_plan import Plan, plan_of
+from mlc.backends.base import Done
+from mlc.backends.gpu_backend import Coded, GpuBackend, Kernel
 from mlc.backends.rocm import assemble
 from mlc.backends.rocm.code_object import CodeObject, KernelFacts, occupancy, read_code_object
-from mlc.backends.rocm.lower import Kernel, lower_kernels
+from mlc.backends.rocm.lower import lower_kernels
 from mlc.errors import CompilerError
 from mlc.ir.mlir import ir
-from mlc.passes.tile.model import volume
-from mlc.target import Target
 
 
-@dataclass(frozen=True)
-class Code:
-    """Everything of a model but machine code. kernels: those that the plan launches, as LLVM IR."""
+class RocmBackend(GpuBackend):
+    """Raises what `assemble.code_objects` raises, and CompilerError for a kernel that no GPU of the architecture can run."""
 
-    target: Target
-    plan: Plan
-    kernels: list[Kernel]
+    def lower(self, module: ir.Module) -> list[Kernel]:
+        return lower_kernels(module, self.target)
 
-    @property
-    def text(self) -> str:
-        """LLVM IR of every kernel, one module after the other."""
-        return "\n".join(k.text for k in self.kernels)
+    def assembly(self, kernels: Sequence[Kernel]) -> str:
+        return assemble.assembly(kernels, self.target, self.opt_level)
 
-
-def generate(module: ir.Module, target: Target, lower: Callable[[ir.Module], None]) -> Code:
-    """Takes the plan (@main) out of the module and lowers what is left with the given passes. Raises CompilerError."""
-    main = next((v.operation for v in module.body.operations if v.operation.attributes["sym_name"].value == "main"), None)
-    if main is None:
-        raise CompilerError("module has no @main")
-    plan = plan_of(main)
-    main.detach_from_parent()
-    lower(module)
-    launched = {name for name, _ in plan.launches}
-    return Code(target, plan, [k for k in lower_kernels(module, target) if k.name in launched])
-
-
-def assembly(code: Code, opt_level: int) -> str:
-    """GCN assembly of every kernel, one after the other."""
-    return assemble.assembly(code.kernels, code.target, opt_level)
-
-
-def objects(code: Code, opt_level: int, *, jobs: int | None = None,
-            done: Callable[[int, int], None] | None = None) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """The artifact's members (`objects/gfx942/name.hsaco`), and the entries of the plan's `kernels`.
-
-    Raises what `assemble.code_objects` raises, and CompilerError for a kernel that no GPU of the architecture can run.
-    """
-    members: dict[str, bytes] = {}
-    entries: list[dict[str, Any]] = []
-    for kernel, data in zip(code.kernels, assemble.code_objects(code.kernels, code.target, opt_level, jobs=jobs, done=done)):
-        member = f"objects/{code.target.arch}/{kernel.name}.hsaco"
-        members[member] = data
-        facts = _checked(kernel, read_code_object(data, member))
-        nodes = [n for name, n in code.plan.launches if name == kernel.name]
-        entries.append({"name": kernel.name, "object": member, "symbol": facts.name, "grid": kernel.grid, "blocks": volume(kernel.grid),
-                        "threads": kernel.threads, "shared_bytes": 0, "launches": len(nodes),
-                        "nodes": sorted({node for each in nodes for node in each}), **_recorded(facts)})
-    return members, entries
+    def code(self, kernels: Sequence[Kernel], done: Done) -> list[Coded]:
+        coded: list[Coded] = []
+        for kernel, data in zip(kernels, assemble.code_objects(kernels, self.target, self.opt_level, done=done)):
+            member = f"objects/{self.target.arch}/{kernel.name}.hsaco"
+            facts = _checked(kernel, read_code_object(data, member))
+            coded.append(Coded(member, facts.name, data, {"shared_bytes": 0, **_recorded(facts)}))
+        return coded
 
 
 def _recorded(facts: KernelFacts) -> dict[str, Any]:
@@ -83,4 +49,4 @@ def _checked(kernel: Kernel, code: CodeObject) -> KernelFacts:
     return facts
 
 
-__all__ = ["Code", "assembly", "generate", "objects"]
+__all__ = ["RocmBackend"]

@@ -3,7 +3,8 @@
 import re
 
 from mlc.backends.cuda.intrinsics import math_to_intrinsics
-from mlc.backends.cuda.lower import Kernel, gpu_module
+from mlc.backends.cuda.lower import gpu_module
+from mlc.backends.gpu_backend import Kernel
 from mlc.backends.rocm.barriers import relax_barriers
 from mlc.backends.rocm.shuffles import lower_shuffles
 from mlc.dialects._ext import operations, to_py

@@ -1,0 +1,32 @@
+"""The CUDA backend: kernels through LLVM IR and PTX to one cubin each, and what ptxas says of them."""
+
+from collections.abc import Sequence
+
+from mlc.backends.base import Done
+from mlc.backends.cuda import assemble
+from mlc.backends.cuda.lower import lower_kernels
+from mlc.backends.gpu_backend import Coded, GpuBackend, Kernel
+from mlc.ir.mlir import ir
+
+
+class CudaBackend(GpuBackend):
+    """Raises TargetError if there is no ptxas for the target."""
+
+    def lower(self, module: ir.Module) -> list[Kernel]:
+        return lower_kernels(module, self.target)
+
+    def assembly(self, kernels: Sequence[Kernel]) -> str:
+        return assemble.assembly(kernels, self.target, self.opt_level)
+
+    def code(self, kernels: Sequence[Kernel], done: Done) -> list[Coded]:
+        coded: list[Coded] = []
+        for kernel, (symbol, cubin) in zip(kernels, assemble.cubins(kernels, self.target, self.opt_level, done)):
+            facts = {"shared_bytes": kernel.shared, "static_shared_bytes": cubin.shared_bytes, "registers": cubin.registers,
+                     "spill_bytes": cubin.spill_bytes, "pdl": self.target.has("pdl")}
+            if cubin.remarks:
+                facts["remarks"] = list(cubin.remarks)
+            coded.append(Coded(f"objects/{symbol}.cubin", symbol, cubin.code, facts))
+        return coded
+
+
+__all__ = ["CudaBackend"]
