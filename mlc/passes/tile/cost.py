@@ -84,11 +84,11 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
              rates: Rates) -> Plan | None:
     """The plan for one tile, or None when it is illegal (regions conflict, an output is not covered, a whole tensor is made inside)."""
     regions = propagate(nodes, sinks, tile, inlined)
-    if regions is None:
+    producer = {v: n for n in nodes for v in n.results}
+    if regions is None or any(inlined.get(n) and n.pad is not None and n.captures[0] in producer for n in nodes):
         return None
     root = sinks[-1]
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
-    producer = {v: n for n in nodes for v in n.results}
     traffic, ops, macs, tensor_macs, scratch, staged, phases, depth = 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0
     loaded: dict[ir.Value, float] = {}
     for node in nodes:
