@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import mlc
+from mlc.backends.cuda import ptxas
 from mlc.frontend.onnx.load import LoadedModel, ModelSource, load_model
 from mlc.options import CompileOptions
 from mlc.weights import release
@@ -23,6 +24,8 @@ def cache_key(model: ModelSource | LoadedModel, options: CompileOptions) -> str 
     if any(tensor.data_location == tensor.EXTERNAL for tensor in _attribute_tensors(loaded.proto)):
         return None
     lines = [f"mlc {mlc.__version__} {source_digest()}", *(f"{name} {_version(name)}" for name in TOOLCHAIN)]
+    if options.target.kind == "cuda":
+        lines += [f"ptxas {ptxas.identity()}"]
     lines += [f"target {options.target!r}", f"opt_level {options.opt_level}"]
     lines += [f"shape {name!r} {shape!r}" for name, shape in sorted(options.shapes.items())]
     lines += [f"value {name!r} {_array(value)}" for name, value in sorted(options.values.items())]

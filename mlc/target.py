@@ -10,9 +10,11 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from mlc.devices import Device, present
 from mlc.errors import TargetError
 
 KINDS = ("cpu", "cuda", "rocm")
+DEFAULT_ARCH = {"cuda": "sm_90a", "rocm": "gfx942"}  # of a GPU target without an architecture, on a machine without such a GPU
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,18 @@ class Target:
 
     @staticmethod
     def parse(text: str) -> "Target":
-        """`cpu` (this machine), `cpu:x86-64-v3`, `cuda:sm_90a`, `rocm:gfx942`, each with optional `,key=value` facts."""
+        """`cpu`, `cuda`, `rocm` (of this machine), `cpu:x86-64-v3`, `cuda:sm_90a`, `rocm:gfx942`, each with optional `,key=value` facts."""
         name, *overrides = text.strip().split(",")
         if name == "cpu":
             target = Target.host()
+        elif name in DEFAULT_ARCH:
+            target = Target.gpu(name)
         else:
             kind, _, arch = name.partition(":")
             if kind not in _FACTS:
                 raise _unknown(f"unknown target '{text}'", kind, KINDS)
             if arch not in _FACTS[kind]:
-                found = f"unknown {kind} architecture '{arch}'" if arch else f"target '{kind}' needs an architecture"
-                raise _unknown(found, arch, _FACTS[kind])
+                raise _unknown(f"unknown {kind} architecture '{arch}'", arch, _FACTS[kind])
             target = _FACTS[kind][arch]
         return replace(target, **dict(_override(text, item) for item in overrides)) if overrides else target
 
@@ -75,9 +78,18 @@ class Target:
         return replace(base, cores=len(os.sched_getaffinity(0)), features=extra, l1=l1, l2=l2)
 
     @staticmethod
+    def gpu(kind: str) -> "Target":
+        """This machine's first GPU of a kind; where there is none, the architecture of `DEFAULT_ARCH`. TargetError for a GPU too old."""
+        device = present(kind)
+        if device is None:
+            return _FACTS[kind][DEFAULT_ARCH[kind]]
+        base = _FACTS[kind][_arch_of(kind, device)]
+        return replace(base, sms=device.sms or base.sms, l2=device.l2 or base.l2)
+
+    @staticmethod
     def known() -> list[str]:
         """Every name `parse` accepts, for help texts."""
-        return ["cpu", *(f"{kind}:{arch}" for kind, archs in _FACTS.items() for arch in archs)]
+        return [*KINDS, *(f"{kind}:{arch}" for kind, archs in _FACTS.items() for arch in archs)]
 
 
 def _cpu(arch: str, vector_bits: int) -> Target:
@@ -85,7 +97,8 @@ def _cpu(arch: str, vector_bits: int) -> Target:
 
 
 def _cuda(arch: str, sms: int, shared_kib: int, l1_kib: int, l2_mib: int, *features: str) -> Target:
-    common = ("mma", "ldmatrix", "cp.async")
+    # The matrix instructions that all of sm_80 and later share; those of sm_7x are others, and not used.
+    common = ("mma", "ldmatrix", "cp.async") if int(arch.removeprefix("sm_").rstrip("a")) >= 80 else ()
     return Target("cuda", arch, 128, cores=0, l1=l1_kib << 10, l2=l2_mib << 20, features=common + features, sms=sms,
                   shared_bytes=shared_kib << 10, registers=65536, warp=32)
 
@@ -100,10 +113,19 @@ _FACTS: dict[str, dict[str, Target]] = {
     for kind, rows in {
         "cpu": (_cpu("x86-64-v2", 128), _cpu("x86-64-v3", 256), _cpu("x86-64-v4", 512)),
         "cuda": (
+            _cuda("sm_70", 80, 96, 128, 6),  # V100
+            _cuda("sm_72", 8, 96, 128, 1),  # Xavier
+            _cuda("sm_75", 40, 64, 96, 4),  # T4
             _cuda("sm_80", 108, 163, 192, 40),  # A100
             _cuda("sm_86", 82, 99, 128, 6),  # RTX 3090
+            _cuda("sm_87", 16, 163, 192, 4),  # Orin
             _cuda("sm_89", 128, 99, 128, 72, "fp8"),  # RTX 4090
+            _cuda("sm_90", 132, 227, 256, 50, "fp8", "pdl"),  # H100 without what only sm_90a has
             _cuda("sm_90a", 132, 227, 256, 50, "fp8", "cluster", "tma", "wgmma", "pdl"),  # H100 SXM, H200
+            _cuda("sm_100", 148, 227, 256, 126, "fp8", "pdl"),  # B200
+            _cuda("sm_103", 148, 227, 256, 126, "fp8", "pdl"),  # B300
+            _cuda("sm_120", 170, 99, 128, 96, "fp8", "pdl"),  # RTX 5090
+            _cuda("sm_121", 48, 99, 128, 24, "fp8", "pdl"),  # GB10
         ),
         "rocm": (
             _rocm("gfx90a", 104, 131072, 64, 16, 8, "mfma"),  # MI210
@@ -132,6 +154,20 @@ _EXTRA_FLAGS = {
     "amx_int8": ("amx-int8", "x86-64-v4"),
     "amx_bf16": ("amx-bf16", "x86-64-v4"),
 }
+
+
+def _arch_of(kind: str, device: Device) -> str:
+    """The row of a GPU: its own (with an `a` where there is one), else the last one before it whose code runs on it."""
+    rows = _FACTS[kind]
+    for name in (f"{device.arch}a", device.arch):
+        if name in rows:
+            return name
+    if kind == "cuda":  # code for sm_86 runs on every later sm_8x
+        number = int(device.arch.removeprefix("sm_"))
+        older = [n for name in rows if name[-1].isdecimal() and (n := int(name.removeprefix("sm_"))) // 10 == number // 10 and n < number]
+        if older:
+            return f"sm_{max(older)}"
+    raise TargetError(f"this machine's GPU is a {device.arch}, expected one of {', '.join(rows)}", hint="name a target that it can run")
 
 
 def _unknown(message: str, name: str, known: Iterable[str]) -> TargetError:

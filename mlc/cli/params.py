@@ -60,17 +60,21 @@ def compiling(function: Command) -> Command:
     """Adds what decides a compile (--target, --shape, --value, -O, --no-cache), handed over as one `options` request part."""
     from functools import wraps
 
-    @click.option("--target", default="cpu", show_default=True, help="cpu, cuda:sm_90a, rocm:gfx942, ... (mlc doctor lists them).")
+    @click.option("--target", default="cpu", show_default=True, help="cpu, cuda, cuda:sm_90a, rocm:gfx942, ... (mlc doctor lists them).")
     @click.option("--shape", "shapes", multiple=True, metavar="NAME=DIMxDIM", help="Shape of an input that the model leaves open.")
     @click.option("--value", "values", multiple=True, metavar="NAME=2,3|@FILE.npy", help="Value of an input that decides shapes.")
     @click.option("-O", "opt_level", type=click.IntRange(0, 3), default=3, show_default=True, help="0: no optimisation ... 3: all.")
     @click.option("--no-cache", is_flag=True, help="Compile even if the result is in the cache, and do not store it.")
     @wraps(function)
     def wrapped(target: str, shapes: tuple[str, ...], values: tuple[str, ...], opt_level: int, no_cache: bool, **kwargs: Any) -> Any:
-        from mlc.target import Target
+        from mlc.devices import present
+        from mlc.target import DEFAULT_ARCH, Target
 
         parsed = _unique([parse_shape(text) for text in shapes], "--shape")
         canonical = str(Target.parse(target))
+        kind = target.partition(",")[0].strip()
+        if kind in DEFAULT_ARCH and present(kind) is None:
+            click.echo(f"mlc: no GPU for --target {kind} here, compiling for {kind}:{DEFAULT_ARCH[kind]}", err=True)
         options = {"target": canonical, "shapes": parsed, "values": list(values), "opt_level": opt_level, "cache": not no_cache}
         return function(options=options, **kwargs)
 

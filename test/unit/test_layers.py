@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Lower first. Packages of one row do not import each other, except in the first row (plain data, no MLIR).
 LAYERS = (
-    ("errors", "dtypes", "options", "target", "weights", "artifact", "layout", "cache", "progress"),
+    ("errors", "dtypes", "options", "devices", "target", "weights", "artifact", "layout", "cache", "progress"),
     ("ir",),
     ("dialects",),
     ("passes", "frontend"),

@@ -17,9 +17,9 @@ _WORTH_A_PROCESS = 200_000  # characters of IR that take longer to compile than 
 
 
 def machine(target: Target, opt_level: int) -> llvm.Machine:
-    """The LLVM target machine of a CUDA target. The PTX version is one that every ptxas since CUDA 12.3 (Blackwell: 12.8) reads."""
-    number = int(target.arch.removeprefix("sm_").rstrip("af"))
-    return llvm.Machine(_TRIPLE, target.arch, "+ptx83" if number <= 90 else "+ptx87", opt_level)
+    """The LLVM target machine of a CUDA target. The PTX version is an old one, for ptxas of CUDA 12.3 (Blackwell: 12.9) and later."""
+    number = int(target.arch.removeprefix("sm_").rstrip("a"))
+    return llvm.Machine(_TRIPLE, target.arch, "+ptx83" if number <= 90 else "+ptx88", opt_level)
 
 
 def assembly(kernels: Sequence[Kernel], target: Target, opt_level: int) -> str:
