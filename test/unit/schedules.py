@@ -12,7 +12,7 @@ from mlc.passes.registry import PassContext
 from mlc.passes.tile.connect import _blocks, _Connector
 from mlc.passes.tile.cost import Pricer, evaluate, inline_choices, sink_nodes
 from mlc.passes.tile.model import Node, body_nodes
-from mlc.passes.tile.rates import CpuRates
+from mlc.passes.tile.rates import CpuRates, GpuRates, Rates
 from mlc.target import Target
 
 
@@ -30,7 +30,7 @@ def at_random(seed: int) -> Schedule:
         if rng.random() < 0.5:
             run_pipeline(module, "builtin.module(fold-views,mlc-dce)", ctx)
         merge_all(module, ctx)
-        random_tiles(module, rng)
+        random_tiles(module, rng, ctx.need_target())
         run_pipeline(module, "builtin.module(pack-weights,choose-tiles,mlc-dce)", ctx)
 
     return schedule
@@ -39,19 +39,24 @@ def at_random(seed: int) -> Schedule:
 def merge_all(module: ir.Module, ctx: PassContext) -> None:
     """Connect's merges, priced so that each legal one is taken."""
     pricer = Pricer(ctx.need_target())
-    pricer.rates = replace(pricer.rates, launch=1e12, scratch=1 << 28)
+    pricer.rates = replace(_roomy(ctx.need_target()), launch=1e12)
     for op in module.body.operations:
         for block in _blocks(op.operation):
             _Connector(block, pricer).run()
 
 
-def random_tiles(module: ir.Module, rng: np.random.Generator) -> int:
+def _roomy(target: Target) -> CpuRates | GpuRates:
+    """A CPU's scratch has no limit here; a GPU's is real."""
+    return GpuRates.of(target) if target.warp else replace(CpuRates.of(target), scratch=1 << 28)
+
+
+def random_tiles(module: ir.Module, rng: np.random.Generator, target: Target) -> int:
     """Gives every canonical tile.graph legal tile.sizes and tile.level at random; returns how many got some."""
-    rates = replace(CpuRates.of(Target.parse("cpu")), scratch=1 << 28)
+    rates = _roomy(target)
     return sum(_force(op, rates, rng) for op in operations(module.operation) if op.name == "tile.graph")
 
 
-def _force(graph: ir.Operation, rates: CpuRates, rng: np.random.Generator) -> bool:
+def _force(graph: ir.Operation, rates: Rates, rng: np.random.Generator) -> bool:
     nodes = body_nodes(graph)
     block = graph.regions[0].blocks[0]
     outs = set(block.operations[len(block.operations) - 1].operation.operands)
