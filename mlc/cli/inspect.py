@@ -46,12 +46,17 @@ def _artifact(common: Common, path: str, answer: dict[str, Any], shown: int) -> 
                f"code {format_size(sum(answer['objects'].values()))}")
     kernels = answer["kernels"]
     common.say(f"{len(kernels)} kernels, launched {answer['launches']} times:")
-    common.say(table([_kernel(k) for k in kernels[:shown]], ("kernel", "grid", "launches", "nodes")))
+    resources = any("registers" in k for k in kernels)  # a GPU's
+    common.say(table([_kernel(k, resources) for k in kernels[:shown]],
+                     ("kernel", "grid", *(("threads", "registers", "spills", "shared") if resources else ()), "launches", "nodes")))
     if len(kernels) > shown:
         common.say(f"  ... {len(kernels) - shown} more; --kernels {len(kernels)} shows all")
 
 
-def _kernel(kernel: dict[str, Any]) -> list[object]:
+def _kernel(kernel: dict[str, Any], resources: bool) -> list[object]:
+    """A row of the table. resources: with those of a GPU: threads of a block, registers of a thread, bytes spilled and shared."""
     nodes = kernel.get("nodes", [])
     text = ", ".join(nodes[:4]) + (f", ... ({len(nodes)} nodes)" if len(nodes) > 4 else "")
-    return [kernel["name"], kernel.get("blocks", "?"), kernel.get("launches", 1), text]
+    shared = sum(kernel.get(key, 0) for key in ("shared_bytes", "static_shared_bytes", "lds_bytes"))
+    used: list[object] = [kernel.get("threads", "?"), kernel.get("registers", "?"), kernel.get("spill_bytes", 0), format_size(shared)]
+    return [kernel["name"], kernel.get("blocks", "?"), *(used if resources else []), kernel.get("launches", 1), text]
