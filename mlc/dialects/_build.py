@@ -12,7 +12,7 @@ from mlc.dialects import tile
 from mlc.dialects._ext import to_attr
 from mlc.dtypes import BOOL, BY_NUMPY, I64, DType
 from mlc.ir import codecs
-from mlc.ir.mlir import arith, ir, linalg, scf, tensor
+from mlc.ir.mlir import arith, bufferization, ir, linalg, scf, tensor
 from mlc.ir.scalar import Operand, Scalar, compute_dtype, constant, mlir_type
 
 Expr = ir.AffineExpr
@@ -148,6 +148,29 @@ class Builder:
             self._inside.pop()
         return [Tensor(v, d) for v, (d, _) in zip(op.operation.results, outs)]
 
+    def sliced_kernel(self, grid: Sequence[int], inputs: Sequence[tuple[Tensor, Sequence[int]]],
+                      outs: Sequence[tuple[DType, Sequence[int], Sequence[int]]], body: Callable[..., Sequence[Tensor]]) -> list[Tensor]:
+        """A kernel of independent parts, which may run at once: body(*inputs' parts, *results' parts) -> results' parts, all written.
+
+        There are prod(grid) of them. Beside each input, and each result's type and shape, stand the dimensions that the grid's dimensions
+        pick; a part is what the others span. An input with no such dimensions is seen whole by every part.
+        """
+        def whole(*tensors: Tensor) -> list[Tensor]:
+            made = [bufferization.AllocTensorOp(tensor_type(shape, dtype), []).result for dtype, shape, _ in outs]
+            loop = scf.ForallOp([0] * len(grid), [int(n) for n in grid], [1] * len(grid), made)
+            with ir.InsertionPoint(loop.body):
+                at, shared = list(loop.induction_variables), list(loop.inner_iter_args)
+                parts = [_part(t, dims, at) for t, (_, dims) in zip(tensors, inputs, strict=True)]
+                parts += [_part(Tensor(v, dtype), dims, at) for v, (dtype, _, dims) in zip(shared, outs, strict=True)]
+                results = list(body(*parts))
+                with ir.InsertionPoint(scf.InParallelOp().region.blocks[0]):
+                    for result, v, (_, shape, dims) in zip(results, shared, outs, strict=True):
+                        offsets, *static = _box(shape, dims, at)
+                        tensor.ParallelInsertSliceOp(result.value, v, offsets, [], [], *static)
+            return [Tensor(v, dtype) for v, (dtype, _, _) in zip(loop.results, outs, strict=True)]
+
+        return self.kernel([t for t, _ in inputs], [(dtype, shape) for dtype, shape, _ in outs], whole)
+
     def gather_compute(self, shape: Sequence[int], dtype: DType, reads: Sequence[tuple[Tensor, IndexFn]], tables: Sequence[Tensor],
                        body: Callable[..., Scalar], zeros_before: Sequence[int] | None = None) -> Tensor:
         """`compute` whose body may also `load` from `tables` at data-dependent indices.
@@ -274,6 +297,22 @@ def _splat(t: Tensor) -> Any:
         if isinstance(value, ir.DenseElementsAttr) and value.is_splat:
             return value.get_splat_value()
     return None
+
+
+def _box(shape: Sequence[int], dims: Sequence[int], at: Sequence[ir.Value]) -> tuple[list[ir.Value], list[int], list[int], list[int]]:
+    """Dynamic offsets, static offsets, sizes and strides of the slice where dimension dims[j] is at[j] and the others are whole."""
+    dynamic = ir.ShapedType.get_dynamic_stride_or_offset()
+    picked = dict(zip(dims, at))
+    return ([picked[d] for d in sorted(picked)], [dynamic if d in picked else 0 for d in range(len(shape))],
+            [1 if d in picked else n for d, n in enumerate(shape)], [1] * len(shape))
+
+
+def _part(t: Tensor, dims: Sequence[int], at: Sequence[ir.Value]) -> Tensor:
+    if not dims:
+        return t
+    offsets, *static = _box(t.shape, dims, at)
+    type_ = tensor_type([n for d, n in enumerate(t.shape) if d not in dims], t.dtype)
+    return Tensor(tensor.ExtractSliceOp(type_, t.value, offsets, [], [], *static).result, t.dtype)
 
 
 def _index(i: Operand) -> ir.Value:

@@ -122,12 +122,13 @@ class _Plan:
 
     def _tile_graph(self, op: ir.Operation) -> None:
         results = [self._result_buffer(v) for v in op.results]
-        name = self._kernel(op)
-        task.LaunchOp.build([*[self.memory[v] for v in op.operands], *results], [], {"kernel": name, "nodes": node_names(op.location)})
+        name, scratch = self._kernel(op)
+        buffers = [*[self.memory[v] for v in op.operands], *results, *map(self._new_buffer, scratch)]
+        task.LaunchOp.build(buffers, [], {"kernel": name, "nodes": node_names(op.location)})
         self.memory.update(zip(op.results, results))
 
-    def _kernel(self, graph: ir.Operation) -> str:
-        """The name of the kernel for a tile.graph; equal kernels share one."""
+    def _kernel(self, graph: ir.Operation) -> tuple[str, list[ir.Type]]:
+        """The kernel for a tile.graph (equal ones share one): its name, and the buffers that it needs behind its results."""
         name = f"kernel_{len(self.kernels)}"
         with ir.InsertionPoint(self.function.operation):
             nodes = body_nodes(graph)
@@ -135,12 +136,14 @@ class _Plan:
                 kernel = opaque_kernel(graph, name)
             else:
                 kernel = _scheduled(graph, nodes, name) or opaque_kernel(graph, name)
+        arguments = [a.type for a in kernel.regions[0].blocks[0].arguments]
+        scratch = [t for t in arguments[len(graph.operands) + len(graph.results):] if isinstance(t, ir.MemRefType)]
         text = str(kernel.get_asm(use_local_scope=True, assume_verified=True)).replace(f'"{name}"', '"@"')
         if text in self.kernels:
             kernel.erase()
-            return self.kernels[text]
+            return self.kernels[text], scratch
         self.kernels[text] = name
-        return name
+        return name, scratch
 
     def _flow_if(self, op: ir.Operation) -> None:
         results = [self._result_buffer(v) for v in op.results]

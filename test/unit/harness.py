@@ -20,7 +20,7 @@ PIPELINE = (
     "builtin.module(canonicalize,cse,"
     "one-shot-bufferize{bufferize-function-boundaries=1 function-boundary-type-conversion=identity-layout-map buffer-alignment=64 "
     "allow-return-allocs-from-loops=1},buffer-results-to-out-params{hoist-static-allocs modify-public-functions},canonicalize,"
-    "func.func(convert-linalg-to-loops),canonicalize,cse,expand-strided-metadata,lower-affine,convert-scf-to-cf,convert-math-to-libm,"
+    "func.func(convert-linalg-to-loops,scf-forall-to-for),fold-memref-alias-ops,canonicalize,cse,canonicalize,expand-strided-metadata,lower-affine,convert-scf-to-cf,convert-math-to-libm,"
     "convert-math-to-llvm,arith-expand,convert-arith-to-llvm,convert-index-to-llvm,finalize-memref-to-llvm,"
     "convert-func-to-llvm{use-bare-ptr-memref-call-conv=1},convert-cf-to-llvm,reconcile-unrealized-casts,canonicalize)"
 )

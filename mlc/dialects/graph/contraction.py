@@ -146,15 +146,16 @@ class DeterminantOp(GraphOp, name="determinant"):
         out, n = self.types[0], xs[0].shape[1]
         acc = compute_dtype(out.dtype)
 
-        def body(x: Tensor) -> list[Tensor]:
-            return b.for_(0, x.shape[0], [b.empty(out.shape, out.dtype)], lambda i, y: [b.insert(self._one(b, x, i, n, acc), y, [i])])
+        if not n * out.size:  # the product of nothing
+            return [b.compute(out.shape, out.dtype, [], lambda: b.constant(1, out.dtype))]
+        outs = [(out.dtype, out.shape, (0,))]
+        return b.sliced_kernel(out.shape, [(xs[0], (0,))], outs, lambda x, y: [b.insert(self._one(b, x, acc), y, [])])
 
-        return b.kernel(xs, [(out.dtype, out.shape)], body)
-
-    def _one(self, b: Builder, x: Tensor, batch: Scalar, n: int, acc: DType) -> Scalar:
+    def _one(self, b: Builder, x: Tensor, acc: DType) -> Scalar:
         """The product of the pivots, its sign turned by each exchange of rows."""
+        n = x.shape[0]
         work = b.empty((n, n), acc)
-        work = b.for_(0, n, [work], lambda r, m: b.for_(0, n, [m], lambda c, m: [b.insert(b.load(x, [batch, r, c]), m, [r, c])]))[0]
+        work = b.for_(0, n, [work], lambda r, m: b.for_(0, n, [m], lambda c, m: [b.insert(b.load(x, [r, c]), m, [r, c])]))[0]
 
         def step(k: Scalar, total: Scalar, m: Tensor) -> list[Scalar | Tensor]:
             def seek(r: Scalar, best: Scalar, where: Scalar) -> list[Scalar]:

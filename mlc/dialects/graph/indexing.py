@@ -11,6 +11,7 @@ from mlc.dtypes import BOOL, I64, DType
 from mlc.ir.mlir import ir
 from mlc.ir.scalar import Scalar, constant, select
 
+LINE, PARTS = 16, 4096  # of a scatter's independent parts: neighbouring elements that one should have, and how many are enough
 REDUCTIONS: dict[str, Callable[[Scalar, Scalar], Scalar]] = {
     "none": lambda old, new: new,
     "add": lambda old, new: old + new,
@@ -105,19 +106,26 @@ class ScatterElementsOp(GraphOp, name="scatter_elements"):
         return [x]
 
     def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
-        x, indices, updates = xs
+        x, indices, _ = xs
         axis, combine = self.py("axis"), REDUCTIONS[self.py("reduction")]
         if 0 in indices.shape or 0 in x.shape:
             return [x]
 
-        def body(x: Tensor, indices: Tensor, updates: Tensor) -> list[Tensor]:
+        def body(x: Tensor, indices: Tensor, updates: Tensor, y: Tensor) -> list[Tensor]:
             def one(at: Sequence[Scalar], y: Tensor) -> Tensor:
-                i, valid = _checked(b.load(indices, at), x.shape[axis])
-                return _update(b, y, [i if d == axis else at[d] for d in range(x.rank)], valid, combine, b.load(updates, at))
+                i, valid = _checked(b.load(indices, at), x.shape[along])
+                return _update(b, y, [i if d == along else at[d] for d in range(x.rank)], valid, combine, b.load(updates, at))
 
-            return [_each(b, indices.shape, one, copied(b, x))]
+            return [_each(b, indices.shape, one, _copy(b, x, y))]
 
-        return b.kernel([x, indices, updates], [(x.dtype, x.shape)], body)
+        if any(i != n for d, (i, n) in enumerate(zip(indices.shape, x.shape, strict=True)) if d != axis):
+            along = axis
+            return b.kernel(xs, [(x.dtype, x.shape)], lambda x, i, u: body(x, i, u, b.empty(x.shape, x.dtype)))
+        along, outer, inner = 0, prod(x.shape[:axis]), prod(x.shape[axis + 1:])
+        width = part_width(outer, inner)
+        flat = [b.view(t, (outer, t.shape[axis], inner // width, width)) for t in xs]
+        shape = flat[0].shape
+        return [b.view(b.sliced_kernel([outer, inner // width], [(t, (0, 2)) for t in flat], [(x.dtype, shape, (0, 2))], body)[0], x.shape)]
 
 
 class ScatterNdOp(GraphOp, name="scatter_nd"):
@@ -146,20 +154,24 @@ class ScatterNdOp(GraphOp, name="scatter_nd"):
             return [x]
         # One loop over the places, one over the elements of the slice at each: long inner loops whatever the ranks are.
         count, width = prod(indices.shape[:-1]), prod(x.shape[depth:])
-        flat = [b.view(x, (*x.shape[:depth], width)), b.view(indices, (count, depth)), b.view(updates, (count, width))]
+        part = part_width(1, width)
+        columns = (width // part, part)
+        inputs = [(b.view(x, (*x.shape[:depth], *columns)), (depth,)), (b.view(indices, (count, depth)), ()),
+                  (b.view(updates, (count, *columns)), (1,))]
 
-        def body(x: Tensor, indices: Tensor, updates: Tensor) -> list[Tensor]:
+        def body(x: Tensor, indices: Tensor, updates: Tensor, y: Tensor) -> list[Tensor]:
             def place(i: Scalar, y: Tensor) -> list[Tensor]:
                 at, inside = [], b.constant(True, BOOL)
                 for k in range(depth):
                     j, valid = _checked(b.load(indices, [i, k]), x.shape[k])
                     at.append(j)
                     inside = inside & valid
-                return b.for_(0, width, [y], lambda c, y: [_update(b, y, [*at, c], inside, combine, b.load(updates, [i, c]))])
+                return b.for_(0, part, [y], lambda c, y: [_update(b, y, [*at, c], inside, combine, b.load(updates, [i, c]))])
 
-            return b.for_(0, count, [copied(b, x)], place)
+            return b.for_(0, count, [_copy(b, x, y)], place)
 
-        return [b.view(b.kernel(flat, [(x.dtype, flat[0].shape)], body)[0], x.shape)]
+        outs = [(x.dtype, inputs[0][0].shape, (depth,))]
+        return [b.view(b.sliced_kernel(columns[:1], inputs, outs, body)[0], x.shape)]
 
 
 class UpdateOp(GraphOp, name="update"):
@@ -347,9 +359,14 @@ class CompressOp(GraphOp, name="compress"):
 # Sequential code
 
 
-def copied(b: Builder, x: Tensor) -> Tensor:
-    """Inside a kernel: a copy of `x` to write into."""
-    return _each(b, x.shape, lambda at, y: b.insert(b.load(x, at), y, at), b.empty(x.shape, x.dtype))
+def _copy(b: Builder, x: Tensor, y: Tensor) -> Tensor:
+    """Inside a kernel: `y` with the elements of `x`."""
+    return _each(b, x.shape, lambda at, y: b.insert(b.load(x, at), y, at), y)
+
+
+def part_width(outer: int, inner: int) -> int:
+    """How many of `inner` neighbouring elements an independent part takes (a divisor): LINE or more, and not more than PARTS parts."""
+    return next(w for w in range(1, inner + 1) if inner % w == 0 and (w == inner or (w >= LINE and outer * inner // w <= PARTS)))
 
 
 def filled(b: Builder, shape: Sequence[int], dtype: DType, value: float | int) -> Tensor:
@@ -443,6 +460,6 @@ def compress(x: ir.Value, condition: ir.Value) -> tuple[ir.Value, ir.Value]:
 
 __all__ = [
     "REDUCTIONS", "CompressOp", "GatherElementsOp", "GatherNdOp", "NonzeroOp", "ReverseSequenceOp", "ScatterElementsOp", "ScatterNdOp",
-    "TriluOp", "UpdateOp", "compress", "copied", "filled", "gather_elements", "gather_nd", "nonzero", "reverse_sequence",
+    "TriluOp", "UpdateOp", "compress", "filled", "gather_elements", "gather_nd", "nonzero", "reverse_sequence",
     "scatter_elements", "scatter_nd", "trilu", "update",
 ]

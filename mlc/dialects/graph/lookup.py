@@ -5,7 +5,6 @@ from collections.abc import Callable
 from mlc.dialects._build import Builder, Tensor
 from mlc.dialects._ext import Operand, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, builder
-from mlc.dialects.graph.indexing import filled
 from mlc.dialects.graph.movement import in_range, wrapped, zeros
 from mlc.dtypes import BOOL, I64, U8
 from mlc.ir.mlir import ir
@@ -91,16 +90,19 @@ class TreeLeavesOp(GraphOp, name="tree_leaves"):
         out = self.types[0]
         if out.size == 0 or 0 in xs[0].shape:
             return [zeros(b, out.shape, I64)]
-        return b.kernel(xs, [(I64, out.shape)], lambda *ts: [_leaves(b, out.shape, *ts)])
+        x, *tables = xs
+        inputs = [(x, (0,)), *[(t, ()) for t in tables]]
+        return b.sliced_kernel(out.shape[:1], inputs, [(I64, out.shape, (0,))], lambda *ts: _leaves(b, *ts))
 
 
-def _leaves(b: Builder, shape: tuple[int, ...], x: Tensor, feature: Tensor, mode: Tensor, split: Tensor, yes: Tensor, no: Tensor,
-            missing: Tensor, span: Tensor, members: Tensor, roots: Tensor) -> Tensor:
+def _leaves(b: Builder, x: Tensor, feature: Tensor, mode: Tensor, split: Tensor, yes: Tensor, no: Tensor, missing: Tensor, span: Tensor,
+            members: Tensor, roots: Tensor, leaves: Tensor) -> list[Tensor]:
+    """One row's leaf in each tree."""
     nodes = feature.shape[0]
 
-    def holds(row: Scalar, at: Scalar) -> Scalar:
+    def holds(at: Scalar) -> Scalar:
         """Whether the row goes to `yes` from node `at`."""
-        value, kind = b.load(x, [row, wrapped(b.load(feature, [at]), x.shape[1])]), b.load(mode, [at])
+        value, kind = b.load(x, [wrapped(b.load(feature, [at]), x.shape[0])]), b.load(mode, [at])
         threshold = b.load(split, [at])
         result = COMPARISONS[0](value, threshold)
         for code, compare in enumerate(COMPARISONS[1:], 1):
@@ -114,18 +116,15 @@ def _leaves(b: Builder, shape: tuple[int, ...], x: Tensor, feature: Tensor, mode
         result = select(kind.eq(len(COMPARISONS)), stop < last, result)
         return select(value.is_nan(), b.load(missing, [at]), result)
 
-    def tree(row: Scalar, t: Scalar, y: Tensor) -> list[Tensor]:
+    def tree(t: Scalar, y: Tensor) -> list[Tensor]:
         def step(at: Scalar, left: Scalar) -> list[Scalar]:
-            return [select(holds(row, at), b.load(yes, [at]), b.load(no, [at])), left - 1]
+            return [select(holds(at), b.load(yes, [at]), b.load(no, [at])), left - 1]
 
         # A path longer than the number of nodes goes in circles: no table of nodes, however wrong, keeps the kernel busy for ever.
         at, _ = b.while_([b.load(roots, [t]), constant(nodes, I64)], lambda at, left: (at >= 0) & (at < nodes) & (left > 0), step)
-        return [b.insert(at - nodes, y, [row, t])]
+        return [b.insert(at - nodes, y, [t])]
 
-    def line(row: Scalar, y: Tensor) -> list[Tensor]:
-        return b.for_(0, shape[1], [y], lambda t, y: tree(row, t, y))
-
-    return b.for_(0, shape[0], [filled(b, shape, I64, 0)], line)[0]
+    return b.for_(0, roots.shape[0], [leaves], tree)
 
 
 find: Callable[..., ir.Value] = builder(FindOp)

@@ -183,17 +183,15 @@ def _concat_copies(b: Builder, parts: Sequence[Tensor], axis: int, out: TensorTy
     flat = [b.view(x, (rows, prod(x.shape[axis:]))) for x in parts]
     width = sum(x.shape[1] for x in flat)
 
-    def body(*xs: Tensor) -> list[Tensor]:
-        def row(i: Scalar, whole: Tensor) -> list[Tensor]:
-            at = 0
-            for x in xs:
-                (whole,) = b.for_(0, x.shape[1], [whole], lambda j, t, x=x, at=at: [b.insert(b.load(x, [i, j]), t, [i, j + at])])
-                at += x.shape[1]
-            return [whole]
+    def row(*tensors: Tensor) -> list[Tensor]:
+        *xs, whole = tensors
+        at = 0
+        for x in xs:
+            (whole,) = b.for_(0, x.shape[0], [whole], lambda j, t, x=x, at=at: [b.insert(b.load(x, [j]), t, [j + at])])
+            at += x.shape[0]
+        return [whole]
 
-        return b.for_(0, rows, [b.empty((rows, width), out.dtype)], row)
-
-    return b.view(b.kernel(flat, [(out.dtype, (rows, width))], body)[0], out.shape)
+    return b.view(b.sliced_kernel([rows], [(x, (0,)) for x in flat], [(out.dtype, (rows, width), (0,))], row)[0], out.shape)
 
 
 class PadOp(GraphOp, name="pad"):

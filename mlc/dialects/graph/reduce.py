@@ -212,20 +212,20 @@ class ScanOp(GraphOp, name="scan"):
         for d in x.shape[axis + 1:]:
             inner *= d
 
-        def body(t: Tensor) -> list[Tensor]:
-            def lane(o: Scalar, r: Scalar, y: Tensor) -> Tensor:
-                def step(i: Scalar, total: Scalar, y: Tensor) -> list[Any]:
-                    at = [o, (n - 1) - i if reverse else i, r]
-                    v = b.load(t, at)
-                    following = total * v if product else total + v
-                    return [following, b.insert(total if exclusive else following, y, at)]
+        if not out.size:
+            return [x]
 
-                return b.for_(0, n, [b.constant(1 if product else 0, acc), y], step)[1]
+        def lane(x: Tensor, y: Tensor) -> list[Tensor]:
+            def step(i: Scalar, total: Scalar, y: Tensor) -> list[Any]:
+                at = [(n - 1) - i if reverse else i]
+                v = b.load(x, at)
+                following = total * v if product else total + v
+                return [following, b.insert(total if exclusive else following, y, at)]
 
-            return b.for_(0, outer, [b.empty((outer, n, inner), out.dtype)],
-                          lambda o, y: b.for_(0, inner, [y], lambda r, y: [lane(o, r, y)]))
+            return b.for_(0, n, [b.constant(1 if product else 0, acc), y], step)[1:]
 
-        flat = b.kernel([b.view(x, (outer, n, inner))], [(out.dtype, (outer, n, inner))], body)[0]
+        shape = (outer, n, inner)
+        flat = b.sliced_kernel([outer, inner], [(b.view(x, shape), (0, 2))], [(out.dtype, shape, (0, 2))], lane)[0]
         return [b.view(flat, out.shape)]
 
 

@@ -46,9 +46,10 @@ class TopkOp(GraphOp, name="topk"):
         if axis != last:
             x = b.compute([x.shape[d] for d in order], x.dtype, [(x, lambda *i: [i[order.index(d)] for d in range(last + 1)])], lambda e: e)
         rows = prod(x.shape[:-1])
-        sort = _insertion_rows if k <= INSERTION_LIMIT else _merge_rows
+        sort = _insertion_row if k <= INSERTION_LIMIT else _merge_row
         largest = self.py("largest")
-        found = b.kernel([b.view(x, (rows, n))], [(out.dtype, (rows, k)), (I64, (rows, k))], lambda t: sort(b, t, k, largest))
+        outs = [(out.dtype, (rows, k), (0,)), (I64, (rows, k), (0,))]
+        found = b.sliced_kernel([rows], [(b.view(x, (rows, n)), (0,))], outs, lambda t, v, p: sort(b, t, v, p, largest))
         results = []
         for t, type_ in zip(found, (out, positions), strict=True):
             t = b.view(t, [type_.shape[d] for d in order])
@@ -66,49 +67,42 @@ def precedes(a: Scalar, z: Scalar, largest: bool) -> Scalar:
     return (less < more) | (more.is_nan() & ~less.is_nan())
 
 
-def _insertion_rows(b: Builder, x: Tensor, k: int, largest: bool) -> list[Tensor]:
-    """Each row keeps its best k so far, sorted; a better element shifts the worse ones down."""
-    rows, n = x.shape
+def _insertion_row(b: Builder, x: Tensor, values: Tensor, positions: Tensor, largest: bool) -> list[Tensor]:
+    """The row keeps its best so far, sorted; a better element shifts the worse ones down."""
+    (n,), (k,) = x.shape, values.shape
 
-    def row(r: Scalar, values: Tensor, positions: Tensor) -> list[Tensor]:
-        def one(i: Scalar, values: Tensor, positions: Tensor) -> list[Tensor]:
-            e = b.load(x, [r, i])
+    def one(i: Scalar, values: Tensor, positions: Tensor) -> list[Tensor]:
+        e = b.load(x, [i])
 
-            def better(at: Scalar, values: Tensor) -> Scalar:
-                return precedes(e, b.load(values, [r, at]), largest)
+        def better(at: Scalar, values: Tensor) -> Scalar:
+            return precedes(e, b.load(values, [at]), largest)
 
-            def place() -> list[Tensor]:
-                def condition(at: Scalar, v: Tensor, p: Tensor) -> Scalar:
-                    return (at > 0) & better((at - 1).max(0), v)
+        def place() -> list[Tensor]:
+            def condition(at: Scalar, v: Tensor, p: Tensor) -> Scalar:
+                return (at > 0) & better((at - 1).max(0), v)
 
-                def shift(at: Scalar, v: Tensor, p: Tensor) -> list:
-                    above = at - 1
-                    return [above, b.insert(b.load(v, [r, above]), v, [r, at]), b.insert(b.load(p, [r, above]), p, [r, at])]
+            def shift(at: Scalar, v: Tensor, p: Tensor) -> list:
+                above = at - 1
+                return [above, b.insert(b.load(v, [above]), v, [at]), b.insert(b.load(p, [above]), p, [at])]
 
-                at, v, p = b.while_([i.min(k - 1), values, positions], condition, shift)
-                return [b.insert(e, v, [r, at]), b.insert(i, p, [r, at])]
+            at, v, p = b.while_([i.min(k - 1), values, positions], condition, shift)
+            return [b.insert(e, v, [at]), b.insert(i, p, [at])]
 
-            return b.if_((i < k) | better(constant(k - 1, I64), values), place, lambda: [values, positions], [values, positions])
+        return b.if_((i < k) | better(constant(k - 1, I64), values), place, lambda: [values, positions], [values, positions])
 
-        return b.for_(0, n, [values, positions], one)
-
-    return b.for_(0, rows, [filled(b, (rows, k), x.dtype, 0), filled(b, (rows, k), I64, 0)], row)
+    return b.for_(0, n, [values, positions], one)
 
 
-def _merge_rows(b: Builder, x: Tensor, k: int, largest: bool) -> list[Tensor]:
-    rows, n = x.shape
+def _merge_row(b: Builder, x: Tensor, values: Tensor, positions: Tensor, largest: bool) -> list[Tensor]:
+    (n,), (k,) = x.shape, values.shape
+    memory = [filled(b, (n,), I64, 0) for _ in range(2)]
+    order, _ = argsort(b, n, lambda i, j: precedes(b.load(x, [i]), b.load(x, [j]), largest), *memory)
 
-    def row(r: Scalar, values: Tensor, positions: Tensor, order: Tensor, spare: Tensor) -> list[Tensor]:
-        order, spare = argsort(b, n, lambda i, j: precedes(b.load(x, [r, i]), b.load(x, [r, j]), largest), order, spare)
+    def copy(j: Scalar, v: Tensor, p: Tensor) -> list[Tensor]:
+        i = b.load(order, [j])
+        return [b.insert(b.load(x, [i]), v, [j]), b.insert(i, p, [j])]
 
-        def copy(j: Scalar, v: Tensor, p: Tensor) -> list[Tensor]:
-            i = b.load(order, [j])
-            return [b.insert(b.load(x, [r, i]), v, [r, j]), b.insert(i, p, [r, j])]
-
-        return [*b.for_(0, k, [values, positions], copy), order, spare]
-
-    state = [filled(b, (rows, k), x.dtype, 0), filled(b, (rows, k), I64, 0), filled(b, (n,), I64, 0), filled(b, (n,), I64, 0)]
-    return b.for_(0, rows, state, row)[:2]
+    return b.for_(0, k, [values, positions], copy)
 
 
 def argsort(b: Builder, n: int, before: Before, order: Tensor, spare: Tensor) -> list[Tensor]:
