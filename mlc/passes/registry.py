@@ -31,6 +31,7 @@ PASSES: dict[str, str] = {
     "sink-transposes": "mlc.passes.graph.sink:SinkTransposes",
     "choose-layout": "mlc.passes.graph.choose_layout:ChooseLayout",
     "lower-graph-to-tile": "mlc.passes.lower_graph_to_tile:LowerGraphToTile",
+    "split-reductions": "mlc.passes.tile.split_reductions:SplitReductions",
     "connect": "mlc.passes.tile.connect:Connect",
     "choose-tiles": "mlc.passes.tile.choose_tiles:ChooseTiles",
     "fold-views": "mlc.passes.tile.fold_views:FoldViews",
@@ -47,7 +48,7 @@ PASSES: dict[str, str] = {
 PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,mlc-cse,"
                       "mlc-dce",
-    "tile-pipeline": "fold-views,mlc-dce,hoist,connect,choose-tiles,pack-weights,hoist,choose-tiles,mlc-dce",
+    "tile-pipeline": "fold-views,mlc-dce,hoist,split-reductions,connect,choose-tiles,pack-weights,hoist,choose-tiles,mlc-dce",
     "task-pipeline": "lower-tile-to-task,plan-memory,choose-mapping",
     "gpu-kernel-pipeline": "lower-task-to-gpu,expand-math",
     "cpu-kernel-pipeline": "lower-task-to-scf,expand-math",

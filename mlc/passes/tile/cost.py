@@ -110,21 +110,29 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         for read in expanded_reads(node, producer, inlined):
             if read.value not in producer:
                 box = read_region(read, node, at, tuple(read.value.type.shape), len(tile))
-                loaded[read.value] = max(loaded.get(read.value, 0.0), float(volume(box.extents) * element_bytes(read.value)))
+                loaded[read.value] = max(loaded.get(read.value, 0.0), _moved(box.extents, read.value, rates.sector))
         for capture in expanded_captures(node, producer, inlined):
             if capture in producer:
                 return None
             loaded[capture] = max(loaded.get(capture, 0.0), float(min(points, volume(capture.type.shape)) * element_bytes(capture)))
-        out = sum(volume(at.extents) * element_bytes(v) for v in node.results)
         if set(node.results) & external:
             if not _covers(at, node.shape, tile, root.shape):
                 return None
-            traffic += out
+            traffic += sum(_moved(at.extents, v, rates.sector) for v in node.results)
         else:
-            scratch += out
+            scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
     work = Work(blocks, traffic + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth)
     price = rates.price(work)
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
+
+
+def _moved(extents: Sequence[int], value: ir.Value, sector: int) -> float:
+    """Bytes that move for a box of a tensor: rows are whole sectors, unless the tensor's own are shorter."""
+    size, shape = element_bytes(value), value.type.shape
+    if not extents:
+        return float(size)
+    row = max(extents[-1] * size, min(sector, shape[-1] * size))
+    return float(volume(extents[:-1]) * row)
 
 
 def _matrix(node: Node, at: Region) -> tuple[int, int, list[int]]:

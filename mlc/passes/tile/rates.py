@@ -28,13 +28,19 @@ class Work:
 
 
 class Rates(Protocol):
-    """A machine's prices. splits: sizes of the last dimension to try for contractions. guards: see `inline_choices`."""
+    """A machine's prices.
+
+    splits: sizes of the last dimension to try for contractions. guards: see `inline_choices`. sector: bytes that memory moves at least.
+    """
 
     @property
     def splits(self) -> tuple[int, ...]: ...
 
     @property
     def guards(self) -> bool: ...
+
+    @property
+    def sector(self) -> int: ...
 
     def price(self, work: Work) -> float | None:
         """Nanoseconds, launch included; None if a block does not fit."""
@@ -54,6 +60,7 @@ class CpuRates:
     launch: float = 800.0
     splits: tuple[int, ...] = (512, 256, 128, 64, 32)
     guards: bool = False
+    sector: int = 1
 
     @staticmethod
     def of(target: Target) -> "CpuRates":
@@ -99,6 +106,7 @@ class GpuRates:
     step: int = 64
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
     guards: bool = True
+    sector: int = 64
 
     @staticmethod
     def of(target: Target) -> "GpuRates":
