@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from gpu.timing import Clock, Replay
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("compile_job.py")
@@ -41,19 +43,81 @@ class Compile:
 
 
 class MlcRun:
-    """A loaded artifact with its inputs."""
+    """A loaded artifact with its inputs. facts: of the plan."""
 
-    def __init__(self, artifact: Path, inputs: Sequence[np.ndarray], device: str) -> None:
+    def __init__(self, artifact: Path, inputs: Sequence[np.ndarray]) -> None:
         import mlc
 
-        self._exe, self._inputs, self._device = mlc.load(artifact), list(inputs), device
+        self._exe, self._inputs = mlc.load(artifact), list(inputs)
         kernels = self._exe.plan.get("kernels", [])
-        self.facts = {"version": mlc.__version__, "kernels": len(kernels), "nodes": sum(k.get("launches", 1) for k in kernels),
-                      "spills": sum(k.get("spill_bytes", 0) for k in kernels), "arena": self._exe.plan.get("arena_bytes", 0)}
+        self.facts = {"version": mlc.__version__, "kernels": len(kernels),
+                      "nodes": sum(k.get("launches", 1) for k in kernels), "spills": sum(k.get("spill_bytes", 0) for k in kernels), "arena": self._exe.plan.get("arena_bytes", 0)}
 
     def once(self) -> list[Tensor]:
         """A plain call, from arrays to arrays."""
-        return [torch.from_numpy(np.asarray(a)).to(self._device) for a in self._exe(*self._inputs)]
-
-    def call(self) -> list[Tensor]:
         return [torch.from_numpy(np.asarray(a)) for a in self._exe(*self._inputs)]
+
+    def ready(self, clock: Clock) -> Replay:
+        """Made ready to be timed: on a GPU its plan alone, with the inputs that the plain call left in place."""
+        if self._exe.target.startswith("cpu"):
+            return clock.ready(self.once)
+        return _on_device(self._exe, clock)
+
+
+class Queued:
+    """A device that has no graphs: what it is to replay it queues anew, so that somebody else can capture it. count: of commands queued."""
+
+    def __init__(self, device: Any) -> None:
+        self._device, self.count = device, 0
+        self.read = device.read
+
+    def issue(self, commands: Iterable[Any]) -> None:
+        queued = list(commands)
+        self.count += len(queued)
+        self._device.issue(queued)
+
+    def capture(self, commands: Sequence[Any]) -> list[Any]:
+        return list(commands)
+
+    def replay(self, graph: list[Any]) -> None:
+        self.issue(graph)
+
+    def discard(self, graph: list[Any]) -> None:
+        """There is nothing to give back."""
+
+
+class Buffer:
+    """Device memory as torch can wrap it."""
+
+    def __init__(self, address: int, shape: Sequence[int], typestr: str) -> None:
+        self.__cuda_array_interface__ = {"data": (address, False), "shape": tuple(shape), "typestr": typestr, "version": 3, "strides": None}
+
+
+def _on_device(exe: Any, clock: Clock) -> Replay:
+    """What is launched is what a call launches, but for the copies of inputs and outputs; these stay where the plan has them.
+
+    Reaches into the executable: its public `bench` has a clock of its own, and contestants on different clocks are not comparable.
+    """
+    from mlc.runtime.gpu_plan import GpuPlan
+    from mlc.runtime.gpu_run import PlanRunner
+
+    program = exe._program
+    device, memory = program.device, program._memory
+    outputs = [torch.as_tensor(Buffer(buffer.address, spec.shape, spec.dtype.numpy.str), device="cuda")
+               for spec, buffer in zip(exe.outputs, memory["output"], strict=True)]
+    plan, queue = GpuPlan.parse(exe.plan), Queued(device)
+    queued = PlanRunner(plan, memory, queue)
+
+    def call(run: Callable[[], None]) -> Callable[[], list[Tensor]]:
+        def run_here() -> list[Tensor]:
+            with device:
+                run()
+            return outputs
+
+        return run_here
+
+    call(queued.run)()
+    nodes = queue.count
+    replay = clock.ready(call(queued.run) if plan.is_static else None, torch.cuda.ExternalStream(device.stream), call(program._runner.run))
+    replay.nodes = nodes
+    return replay

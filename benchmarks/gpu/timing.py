@@ -28,20 +28,26 @@ Call = Callable[[], Any]
 class Replay:
     """A call made ready to be timed. result: what a launch computes, anew each time into the same memory.
 
-    nodes: kernels and copies of the call, None if unknown. several: does it COPIES times, if it is short.
+    nodes: kernels and copies of the call, None if unknown. several: does it COPIES times, if it is short. stream: where it is queued, if not
+    where everything is.
     """
 
     launch: Call
     result: Any
     nodes: int | None = None
     several: "Replay | None" = None
+    stream: Any = None
 
 
 class Clock(Protocol):
     """Seconds per call."""
 
-    def ready(self, call: Call) -> Replay:
-        """Captures the call."""
+    def ready(self, call: Call | None, stream: Any = None, launch: Call | None = None) -> Replay:
+        """Captures the call, on the stream if it knows only that one. launch: does the same as a graph of its own; then call may be None."""
+        ...
+
+    def run(self, replay: Replay) -> None:
+        """Launches once and waits, behind everything that was queued before."""
         ...
 
     def times(self, replay: Replay, count: int, cold: bool) -> list[float]:
@@ -55,8 +61,13 @@ class HostClock:
     def __init__(self) -> None:
         self._flush = np.ones(FLUSH_BYTES // 8)
 
-    def ready(self, call: Call) -> Replay:
-        return Replay(call, call())
+    def ready(self, call: Call | None, stream: Any = None, launch: Call | None = None) -> Replay:
+        once = launch or call
+        assert once
+        return Replay(once, once())
+
+    def run(self, replay: Replay) -> None:
+        replay.launch()
 
     def times(self, replay: Replay, count: int, cold: bool) -> list[float]:
         times: list[float] = []
@@ -78,15 +89,25 @@ class DeviceClock:
         self._torch = torch
         self._flush = torch.randint(0, 1 << 20, (FLUSH_BYTES // 4,), dtype=torch.int32, device="cuda")
 
-    def ready(self, call: Call) -> Replay:
-        replay = self._captured(call, 1)
-        if float(np.median(self.times(replay, 10, cold=False))) < SHORT:
-            replay.several = self._captured(call, COPIES)
+    def ready(self, call: Call | None, stream: Any = None, launch: Call | None = None) -> Replay:
+        if launch:
+            replay = Replay(launch, launch(), stream=stream)
+        else:
+            assert call
+            replay = self._captured(call, 1, stream)
+        if call and float(np.median(self.times(replay, 10, cold=False))) < SHORT:
+            replay.several = self._captured(call, COPIES, stream)
         return replay
 
-    def _captured(self, call: Call, copies: int) -> Replay:
+    def run(self, replay: Replay) -> None:
+        self._torch.cuda.synchronize()
+        with self._torch.cuda.stream(replay.stream):
+            replay.launch()
+        self._torch.cuda.synchronize()
+
+    def _captured(self, call: Call, copies: int, only: Any) -> Replay:
         torch = self._torch
-        stream = torch.cuda.Stream()
+        stream = only or torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_CALLS):  # libraries allocate and choose kernels in their first calls
@@ -99,23 +120,26 @@ class DeviceClock:
                 result = call()
         nodes = node_count(graph.raw_cuda_graph())
         graph.instantiate()
-        return Replay(graph.replay, result, nodes)
+        return Replay(graph.replay, result, nodes, stream=only)
 
     def times(self, replay: Replay, count: int, cold: bool) -> list[float]:
         torch = self._torch
         launch, calls = (replay.several.launch, COPIES) if replay.several and not cold else (replay.launch, 1)
+        torch.cuda.synchronize()
         start = time.perf_counter()
         warmed = 0
         while time.perf_counter() - start < WARM_SECONDS or not warmed:  # clocks rise, caches fill
-            launch()
+            with torch.cuda.stream(replay.stream):
+                launch()
             torch.cuda.synchronize()
             warmed += 1
         each = (time.perf_counter() - start) / warmed
         if each * count > MOST_SECONDS:
             count = max(LEAST_RUNS, int(MOST_SECONDS / each))
         times: list[float] = []
-        while len(times) < count:
-            times += [t / calls for t in self._batch(launch, min(BATCH, count - len(times)), cold)]
+        with torch.cuda.stream(replay.stream):  # None: where we are
+            while len(times) < count:
+                times += [t / calls for t in self._batch(launch, min(BATCH, count - len(times)), cold)]
         return times
 
     def _batch(self, launch: Call, count: int, cold: bool) -> list[float]:
@@ -138,8 +162,8 @@ def node_count(graph: Any) -> int | None:
         from cuda.bindings import runtime
     except ImportError:
         return None
-    error, _, count = runtime.cudaGraphGetNodes(runtime.cudaGraph_t(int(graph)), 0)
-    return int(count) if int(error) == 0 else None
+    error, *found = runtime.cudaGraphGetNodes(runtime.cudaGraph_t(int(graph)))
+    return int(found[-1]) if int(error) == 0 else None
 
 
 def statistics(times: Sequence[float]) -> dict[str, float]:
