@@ -21,6 +21,9 @@ from mlc.fingerprint import cache_key
 from mlc.ir.context import make_context
 from mlc.ir.mlir import ir
 from mlc.options import CompileOptions
+from mlc.passes.allow_contraction import AllowContraction
+from mlc.passes.expand_math import ExpandMath
+from mlc.passes.registry import PassContext
 from mlc.progress import ignore
 from mlc.target import Target
 
@@ -302,3 +305,16 @@ def test_llvm_knows_every_architecture(name: str) -> None:
     target = Target.parse(name)
     assert f".target {target.arch}" in _ptx(_COPY, target)
     assert machine(target, 2).opt_level == 2
+
+
+def test_allow_contraction_spares_what_expand_math_makes() -> None:
+    body = _function(_operation("arith.mulf %a, %b : f32\n %s = arith.addf %r, %c : f32\n %e = math.exp %a : f32\n"
+                                "memref.store %e, %y[%t] : memref<4096xf32>", "f32").replace("store %r", "store %s"),
+                     arguments=_buffers("f32"))
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.parse(f"module attributes {{gpu.container_module}} {{ gpu.module @kernels {{ {body} }} }}")
+        AllowContraction().run(module, PassContext(HOPPER))
+        assert str(module).count("fastmath<contract>") == 2
+        ExpandMath().run(module, PassContext(HOPPER))
+        assert str(module).count("fastmath<contract>") == 2 < str(module).count("arith.mulf")
+        lower_kernels(module, HOPPER)
