@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from mlc.backends.llvm import Machine, assembly
+from mlc.backends.cuda.assemble import machine
+from mlc.backends.llvm import assembly
 from mlc.ir.context import make_context
 from mlc.ir.mlir import PassManager, arith, gpu, ir, llvm
 from mlc.passes.gpu.hopper.emit import add, advance, compare, div, i32_type, minimum, mul, rem, shared_pointer, value, when
 from mlc.passes.gpu.hopper.epilogue import StripStore
 from mlc.passes.gpu.hopper.product import Consumer, Place, Schedule, WarpGroupProduct
 from mlc.passes.gpu.hopper.tma import MAP_BYTES, TENSOR_MAPS, TensorMap
+from mlc.target import Target
 
-MACHINE = Machine("nvptx64-nvidia-cuda", "sm_90a", "+ptx87")
 _TO_LLVM = ("builtin.module(canonicalize,cse,gpu.module(convert-vector-to-scf,canonicalize,cse,loop-invariant-code-motion,"
             "convert-scf-to-cf,convert-gpu-to-nvvm{use-bare-ptr-memref-call-conv=1 index-bitwidth=32},convert-nvvm-to-llvm,"
             "canonicalize,cse,reconcile-unrealized-casts))")
@@ -18,8 +19,9 @@ _TO_LLVM = ("builtin.module(canonicalize,cse,gpu.module(convert-vector-to-scf,ca
 
 @dataclass(frozen=True)
 class Gemm:
-    """c[m, n] = a @ b with a [m, k] ([k, m] if mn-major) and b [n, k] ([k, n] if mn-major), 16-bit, row-major; persistent over `blocks`.
+    """c[m, n] = a @ b, 16-bit and row-major, with a [m, k], or [k, m] if not k-major, and b [n, k], or [k, n] if not k-major.
 
+    blocks: how many take turns at the tiles.
     swath: rows of tiles that neighbouring blocks work on together, so that what they read is shared in L2.
     """
 
@@ -29,8 +31,8 @@ class Gemm:
     tile: tuple[int, int, int] = (128, 256, 64)
     stages: int = 4
     dtype: str = "f16"
-    a_major: str = "k"
-    b_major: str = "k"
+    a_k_major: bool = True
+    b_k_major: bool = True
     cluster: int = 1
     blocks: int = 132
     swath: int = 8
@@ -40,7 +42,7 @@ class Gemm:
 
     def __post_init__(self) -> None:
         tm, tn, tk = self.tile
-        object.__setattr__(self, "product", WarpGroupProduct(tm, tn, tk, self.k, self.stages, self.dtype, self.a_major, self.b_major,
+        object.__setattr__(self, "product", WarpGroupProduct(tm, tn, tk, self.k, self.stages, self.dtype, self.a_k_major, self.b_k_major,
                                                              self.consumers, self.cluster))
 
     @property
@@ -64,8 +66,8 @@ class Gemm:
 
     def maps(self) -> dict[str, TensorMap]:
         """Tensor maps of a, b and c."""
-        a = (self.m, self.k) if self.a_major == "k" else (self.k, self.m)
-        b = (self.n, self.k) if self.b_major == "k" else (self.k, self.n)
+        a = (self.m, self.k) if self.a_k_major else (self.k, self.m)
+        b = (self.n, self.k) if self.b_k_major else (self.k, self.n)
         return {"a": self.product.tensor_map("a", a, (a[1], 1)), "b": self.product.tensor_map("b", b, (b[1], 1)),
                 "c": StripStore.tensor_map(self.dtype, (self.m, self.n), (self.n, 1))}
 
@@ -149,7 +151,7 @@ class Gemm:
                 _finish(view.operation)
                 view.operation.move_before(parent)
             parent.erase()
-            return assembly(llvm.translate_module_to_llvmir(module.operation), MACHINE)
+            return assembly(llvm.translate_module_to_llvmir(module.operation), machine(Target.parse("cuda:sm_90a"), 3))
 
 
 def _finish(op: ir.Operation) -> None:

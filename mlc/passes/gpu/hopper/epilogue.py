@@ -28,8 +28,8 @@ class StripStore:
 
     def __post_init__(self) -> None:
         """ValueError for a width that strips do not divide."""
-        if self.n % wgmma.CHUNK:
-            raise ValueError(f"strips are {wgmma.CHUNK} columns wide, got a tile of {self.n}")
+        if self.n % wgmma.PANEL:
+            raise ValueError(f"strips are {wgmma.PANEL} columns wide, got a tile of {self.n}")
 
     @staticmethod
     def bytes(consumers: int) -> int:
@@ -39,7 +39,7 @@ class StripStore:
     @staticmethod
     def tensor_map(dtype: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> TensorMap:
         """The map of a result with this shape and these strides in elements, [..., rows, columns]."""
-        return TensorMap(dtype, shape, strides, (1,) * (len(shape) - 2) + (STRIP_ROWS, wgmma.CHUNK))
+        return TensorMap(dtype, shape, strides, (1,) * (len(shape) - 2) + (STRIP_ROWS, wgmma.PANEL))
 
     def emit(self, consumer: Consumer) -> None:
         """The epilogue of a product: writes every accumulator; parts of the tile outside the array are dropped by the copy."""
@@ -51,19 +51,19 @@ class StripStore:
         row_start = mul(row, wgmma.ROW_BYTES)
         group = div(lane, 16)
         swizzle = rem(row, 8)
-        for i, fragment in enumerate(consumer.fragments):
+        for i, accumulators in enumerate(consumer.accumulators):
             top = add(add(consumer.place.row, consumer.first_row), add(mul(warp, STRIP_ROWS), i * wgmma.ROWS))
-            for chunk in range(self.n // wgmma.CHUNK):
+            for chunk in range(self.n // wgmma.PANEL):
                 strip = advance(mine, chunk % STRIPS * STRIP_BYTES)
                 wait_stores(STRIPS - 1, read=True)
                 nvvm.SyncWarpOp(value(-1))
-                for j in range(0, wgmma.CHUNK // 8, 2):
+                for j in range(0, wgmma.PANEL // 8, 2):
                     at = add(row_start, mul(xor(add(group, j), swizzle), 16))
-                    first = 4 * (chunk * wgmma.CHUNK // 8 + j)
-                    self._store_matrices(advance(strip, at), fragment.values[first:first + 8])
+                    first = 4 * (chunk * wgmma.PANEL // 8 + j)
+                    self._store_matrices(advance(strip, at), accumulators.values[first:first + 8])
                 nvvm.FenceProxyOp(nvvm.ProxyKind.async_shared, space=nvvm.SharedSpace.shared_cta)
                 nvvm.SyncWarpOp(value(-1))
-                column = add(consumer.place.column, chunk * wgmma.CHUNK)
+                column = add(consumer.place.column, chunk * wgmma.PANEL)
                 when(leads, lambda strip=strip, top=top, column=column: self._copy(strip, top, column, consumer))
 
     def finish(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mlc.ir.mlir import arith, gpu, ir, nvvm
+from mlc.layout.wgmma import SharedOperand
 from mlc.passes.gpu.hopper import wgmma
 from mlc.passes.gpu.hopper.emit import (
     Int,
@@ -27,7 +28,7 @@ from mlc.passes.gpu.hopper.emit import (
 )
 from mlc.passes.gpu.hopper.mbarrier import Barrier, Position, Ring
 from mlc.passes.gpu.hopper.tma import TensorMap, load_box, prefetch_map
-from mlc.passes.gpu.hopper.wgmma import Fragment, SharedTile
+from mlc.passes.gpu.hopper.wgmma import Accumulators
 
 GROUP = 128  # threads of a warpgroup
 ALIGNMENT = 1024  # of a swizzled tile in shared memory
@@ -60,15 +61,15 @@ class Consumer:
     index: ir.Value
     thread: ir.Value
     place: Place
-    fragments: list[Fragment]
-    first_row: ir.Value  # of the consumer's first fragment, in the tile
+    accumulators: list[Accumulators]
+    first_row: ir.Value  # of the consumer's first row block, in the tile
 
     def for_each_pair(self, store: Callable[[ir.Value, ir.Value, tuple[ir.Value, ir.Value]], None]) -> None:
         """Calls store(row, column, (value, right neighbour)) for every pair of f32 accumulators of the thread; places are in the tile."""
         row = add(self.first_row, wgmma.fragment_row(self.thread))
         column = wgmma.fragment_column(self.thread)
-        for i, fragment in enumerate(self.fragments):
-            for down, right, *values in fragment.pairs():
+        for i, accumulators in enumerate(self.accumulators):
+            for down, right, *values in accumulators.pairs():
                 store(value(add(row, i * wgmma.ROWS + down)), value(add(column, right)), (values[0], values[1]))
 
 
@@ -76,7 +77,7 @@ class Consumer:
 class WarpGroupProduct:
     """C[m, n] = A[m, k] @ B[n, k]^T by tiles of `m` x `n`, in stages of `k` reduction points.
 
-    a_major, b_major: "k" where the operand's reduction is contiguous in memory, "mn" where its rows (M or N) are. cluster: neighbouring
+    a_k_major, b_k_major: whether the operand's reduction is contiguous in memory, else its rows (M or N) are. cluster: neighbouring
     blocks along M that share B's tile, each loading a part of it for all.
     """
 
@@ -86,22 +87,22 @@ class WarpGroupProduct:
     depth: int  # the whole reduction; ragged ends are read as zeros
     stages: int
     dtype: str = "f16"
-    a_major: str = "k"
-    b_major: str = "k"
+    a_k_major: bool = True
+    b_k_major: bool = True
     consumers: int = 2
     cluster: int = 1
-    a: SharedTile = field(init=False)
-    b: SharedTile = field(init=False)
+    a: SharedOperand = field(init=False)
+    b: SharedOperand = field(init=False)
 
     def __post_init__(self) -> None:
         """ValueError says which size does not fit the instructions."""
-        if self.consumers not in REGISTERS or self.m % (self.consumers * wgmma.ROWS):
-            raise ValueError(f"{self.consumers} consumers need m a multiple of {self.consumers * wgmma.ROWS}, got {self.m}")
-        unit = 8 if self.b_major == "k" else wgmma.CHUNK  # rows of b that a block of the cluster can load by themselves
+        if self.consumers not in REGISTERS or self.m % (self.consumers * wgmma.ROWS) or self.m > 256:
+            raise ValueError(f"{self.consumers} consumers need m a multiple of {self.consumers * wgmma.ROWS} up to 256, got {self.m}")
+        unit = 8 if self.b_k_major else wgmma.PANEL  # rows of b that a block of the cluster can load by themselves
         if self.n % (unit * self.cluster) or self.n > 256:
-            raise ValueError(f"n = {self.n} does not divide among a cluster of {self.cluster} ({self.b_major}-major)")
-        object.__setattr__(self, "a", SharedTile(self.m, self.k, self.a_major))
-        object.__setattr__(self, "b", SharedTile(self.n, self.k, self.b_major))
+            raise ValueError(f"n = {self.n} does not divide among a cluster of {self.cluster} ({'k' if self.b_k_major else 'n'}-major)")
+        object.__setattr__(self, "a", wgmma.operand(self.m, self.k, self.a_k_major))
+        object.__setattr__(self, "b", wgmma.operand(self.n, self.k, self.b_k_major))
 
     # -- resources --------------------------------------------------------------------------------------------------
     @property
@@ -120,13 +121,13 @@ class WarpGroupProduct:
     def box(self, operand: str) -> tuple[int, int]:
         """[rows, contiguous elements] of one TMA box of operand "a" or "b"."""
         tile = self.a if operand == "a" else self.b
-        if tile.major == "mn":
-            return tile.depth, wgmma.CHUNK
-        rows = tile.rows // (self.cluster if operand == "b" else 1)
-        return min(rows, 256), wgmma.CHUNK
+        if not tile.k_major:
+            return tile.depth, wgmma.PANEL
+        rows = tile.extent // (self.cluster if operand == "b" else 1)
+        return min(rows, 256), wgmma.PANEL
 
     def tensor_map(self, operand: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> TensorMap:
-        """The map of an operand with this shape and these strides in elements: [..., rows, depth], or [..., depth, rows] if mn-major."""
+        """The map of an operand with this shape and these strides in elements: [..., rows, depth], or [..., depth, rows] if not k-major."""
         return TensorMap(self.dtype, shape, strides, (1,) * (len(shape) - 2) + self.box(operand))
 
     # -- the kernel's body ------------------------------------------------------------------------------------------
@@ -217,24 +218,26 @@ class _Emission:
         loop(0, self.schedule.count, 1, self.ring.start().values(), tile)
         nvvm.GriddepcontrolOp(nvvm.GridDepActionKind.launch_dependents)  # the next kernel's blocks may take what room is left
 
-    def _load(self, operand: str, tile: SharedTile, target: ir.Value, row: Int, depth: Int, outer: tuple[Int, ...], full: Barrier) -> None:
+    def _load(self, operand: str, tile: SharedOperand, target: ir.Value, row: Int, depth: Int, outer: tuple[Int, ...],
+              full: Barrier) -> None:
         """Copies this block's part of a tile: all of it, or its share of a tile that the cluster shares."""
         p = self.product
         sharers = p.cluster if operand == "b" else 1
         rank = self.rank if sharers > 1 else 0
         mask = (1 << sharers) - 1 if sharers > 1 else 0
         height, width = p.box(operand)
-        share = tile.rows // sharers
+        share = tile.extent // sharers
         first = mul(rank, share)
-        for chunk in range(tile.chunks if tile.major == "k" else tile.chunks // sharers):
-            if tile.major == "mn":
-                at = add(first, chunk * width)
-                load_box(self.maps[operand], advance(target, tile.offset(at, 0)), [add(row, at), depth, *outer], full, mask)
-                continue
+        if not tile.k_major:
+            for part in range(0, share, width):
+                at = add(first, part)
+                load_box(self.maps[operand], advance(target, wgmma.row_offset(tile, at)), [add(row, at), depth, *outer], full, mask)
+            return
+        for panel in range(wgmma.panels(tile)):
             for part in range(0, share, height):
                 at = add(first, part)
-                offset = tile.offset(at, chunk * width)
-                load_box(self.maps[operand], advance(target, offset), [add(depth, chunk * width), add(row, at), *outer], full, mask)
+                there = advance(target, add(wgmma.row_offset(tile, at), panel * wgmma.panel_bytes(tile)))
+                load_box(self.maps[operand], there, [add(depth, panel * width), add(row, at), *outer], full, mask)
 
     # -- consumers --------------------------------------------------------------------------------------------------
     def _consume(self, index: ir.Value, thread: ir.Value) -> None:
@@ -245,24 +248,24 @@ class _Emission:
         releases = compare("ult", lane, p.cluster)
 
         def tile(i: ir.Value, *carried: ir.Value) -> list[ir.Value]:
-            zeros = Fragment.zeros(p.n)
+            zeros = Accumulators.zeros(p.n)
             start = Position(*carried)
 
             def step(k: ir.Value, *carried: ir.Value) -> list[ir.Value]:
                 position, previous = Position(*carried[:2]), carried[2]
-                fragments = _fragments(p.n, carried[3:])
+                accumulators = _accumulators(p.n, carried[3:])
                 self.ring.full(position.stage).wait(position.parity)
                 wgmma.fence()
-                fragments = self._multiply(position, first_row, fragments)
+                accumulators = self._multiply(position, first_row, accumulators)
                 wgmma.commit()
                 wgmma.wait(1)
                 when(arith.AndIOp(releases, compare("ne", k, 0)).result, lambda: self._release(previous, lane))
-                return [*position.next(p.stages).values(), position.stage, *(v for f in fragments for v in f.values)]
+                return [*position.next(p.stages).values(), position.stage, *(v for f in accumulators for v in f.values)]
 
             stage, parity, last, *values = loop(0, self.steps, 1, [*start.values(), start.stage, *zeros.values * blocks], step)
-            fragments = wgmma.finish(_fragments(p.n, values))
+            accumulators = wgmma.finish(_accumulators(p.n, values))
             when(releases, lambda: self._release(last, lane))
-            self.epilogue(Consumer(index, thread, self.schedule.place(i), fragments, first_row))
+            self.epilogue(Consumer(index, thread, self.schedule.place(i), accumulators, first_row))
             return [stage, parity]
 
         loop(0, self.schedule.count, 1, self.ring.start().values(), tile)
@@ -276,18 +279,18 @@ class _Emission:
         else:
             empty.arrive()
 
-    def _multiply(self, position: Position, first_row: ir.Value, fragments: list[Fragment]) -> list[Fragment]:
+    def _multiply(self, position: Position, first_row: ir.Value, accumulators: list[Accumulators]) -> list[Accumulators]:
         """One stage: every 64-row block by every 16 reduction points."""
         p = self.product
         a, b = self._stage(position)
-        right = p.b.descriptor(b)
-        left = [p.a.descriptor(a, p.a.offset(add(first_row, i * wgmma.ROWS), 0)) for i in range(len(fragments))]
+        right = wgmma.descriptor(p.b, b)
+        left = [wgmma.descriptor(p.a, a, wgmma.row_offset(p.a, add(first_row, i * wgmma.ROWS))) for i in range(len(accumulators))]
         for k in range(0, p.k, wgmma.DEPTH):
-            b_at = wgmma.advance_descriptor(right, p.b.offset(0, k))
-            fragments = [wgmma.multiply(p.dtype, f, wgmma.advance_descriptor(d, p.a.offset(0, k)), b_at, p.a_major, p.b_major)
-                         for f, d in zip(fragments, left, strict=True)]
-        return fragments
+            b_at = wgmma.advance_descriptor(right, p.b.step(k))
+            accumulators = [wgmma.multiply(p.dtype, f, wgmma.advance_descriptor(d, p.a.step(k)), b_at, p.a_k_major, p.b_k_major)
+                         for f, d in zip(accumulators, left, strict=True)]
+        return accumulators
 
 
-def _fragments(n: int, values: list[ir.Value] | tuple[ir.Value, ...]) -> list[Fragment]:
-    return [Fragment(n, tuple(values[i:i + n // 2])) for i in range(0, len(values), n // 2)]
+def _accumulators(n: int, values: list[ir.Value] | tuple[ir.Value, ...]) -> list[Accumulators]:
+    return [Accumulators(n, tuple(values[i:i + n // 2])) for i in range(0, len(values), n // 2)]
