@@ -1,4 +1,8 @@
-"""The ONNX backend node suite through mlc on the CPU, in crash-proof workers: prints a summary and writes docs/conformance.md.
+"""The ONNX backend node suite through mlc, in crash-proof workers: prints a summary, and for the CPU writes docs/conformance.md.
+
+    python test/models/conformance.py --jobs 16 --results cpu.json --output cpu.md
+    python test/models/conformance.py --target cuda:sm_90a --jobs 16 --budget 480 --baseline cpu.json --output cuda.md
+    python test/models/conformance.py --target rocm:gfx942 --compile-only
 
 The tests come from the installed onnx package. mlc compiles for static shapes: shapes come from each test's inputs, and inputs whose value
 decides a shape are compiled in (`mlc.jit`). Comparison is the suite's own: element type, shape, and values within its rtol and atol.
@@ -6,33 +10,25 @@ decides a shape are compiled in (`mlc.jit`). Comparison is the suite's own: elem
 
 import argparse
 import importlib
-import multiprocessing as mp
-import os
+import json
 import re
 import sys
 import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from pool import run_all
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
 Case = Any  # onnx.backend.test.case.test_case.TestCase
-
-
-def run_case(model: onnx.ModelProto, inputs: Sequence[Any]) -> list[Any]:
-    """The outputs of `model` on `inputs`, by mlc."""
-    import mlc
-
-    return mlc.jit(model, opt_level=1, threads=1, cache=False)(*inputs)
 
 
 # -- the suite ----------------------------------------------------------------------------------------------------------
@@ -88,22 +84,6 @@ def compare(found: Any, expected: Any, rtol: float, atol: float) -> None:
         raise AssertionError(f"wrong values: {worst[0] if worst else str(error).strip().splitlines()[0]}") from None
 
 
-def check(case: Case) -> str | None:
-    """Why the test fails; None if it passes."""
-    try:
-        for inputs, outputs in case.data_sets:
-            given, expected = [plain(v) for v in inputs], [plain(v) for v in outputs]
-            found = run_case(case.model, given)
-            assert len(found) == len(expected), f"found {len(found)} outputs, expected {len(expected)}"
-            for a, z in zip(found, expected, strict=True):
-                compare(a, z, case.rtol, case.atol)
-    except AssertionError as error:
-        return f"{error}{' (they are random by definition)' if is_random(case) else ''}"
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
 def is_random(case: Case) -> bool:
     """Whether the expected values are one draw of a generator that ONNX does not define. The other checks still mean something."""
     ops = {node.op_type for node in case.model.graph.node}
@@ -135,88 +115,49 @@ def has_control_flow(case: Case) -> bool:
     return bool(CONTROL_FLOW & {*inside(case.model.graph), *functions})
 
 
-# -- workers ------------------------------------------------------------------------------------------------------------
+# -- running ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Worker:
-    """A forked process that runs the tests it is told, one by one. A test that kills it is a failure; a fresh one takes its place."""
+@dataclass(frozen=True)
+class Checker:
+    """Runs the tests of one target. compile_only: what runs is left out, so that the target's device need not be there."""
 
     cases: Sequence[Case]
-    current: int = -1
-    since: float = 0.0
-    process: Any = field(init=False)
-    pipe: Connection = field(init=False)
+    target: str = "cpu"
+    compile_only: bool = False
 
-    def __post_init__(self) -> None:
-        self.start()
+    def __call__(self, index: int) -> str | None:
+        """Why the test fails; None if it passes."""
+        case = self.cases[index]
+        try:
+            for inputs, outputs in case.data_sets:
+                self._data_set(case, [plain(v) for v in inputs], [plain(v) for v in outputs])
+        except AssertionError as error:
+            return f"{error}{' (they are random by definition)' if is_random(case) else ''}"
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return None
 
-    def start(self) -> None:
-        context = mp.get_context("fork")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=_serve, args=(self.cases, other), daemon=True)
-        self.process.start()
-        other.close()
+    def _data_set(self, case: Case, given: list[Any], expected: list[Any]) -> None:
+        import mlc
 
-    def give(self, index: int) -> None:
-        self.current, self.since = index, time.monotonic()
-        self.pipe.send(index)
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-
-
-def _serve(cases: Sequence[Case], pipe: Connection) -> None:
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)  # stack traces of crashes, which the parent reports as failures
-    while True:
-        pipe.send(check(cases[pipe.recv()]))
+        function = mlc.jit(case.model, self.target, opt_level=1, threads=1, cache=False)
+        if self.compile_only:
+            function.executable(dict(zip(function.inputs, given, strict=False)))
+            return
+        found = function(*given)
+        assert len(found) == len(expected), f"found {len(found)} outputs, expected {len(expected)}"
+        for a, z in zip(found, expected, strict=True):
+            compare(a, z, case.rtol, case.atol)
 
 
-def _preload() -> None:
+def preload(compile_only: bool) -> None:
     """Imports the compiler before the first fork: a worker starts at once, and all of them run the same code while it is being edited."""
     for module in ("mlc.jit", "mlc.api", "mlc.driver", "mlc.load"):
         importlib.import_module(module)
     importlib.import_module("mlc.frontend.onnx.registry").known_ops()
-
-
-def run_all(cases: Sequence[Case], jobs: int, timeout: float, report: Any) -> dict[int, str | None]:
-    """Failure text (None: passed) of each test by index."""
-    todo = list(reversed(range(len(cases))))
-    results: dict[int, str | None] = {}
-    _preload()
-    workers = [Worker(cases) for _ in range(min(jobs, len(cases)))]
-    for worker in workers:
-        worker.give(todo.pop())
-    while workers:
-        wait([w.pipe for w in workers], timeout=1)
-        for worker in list(workers):
-            outcome, finished = None, False
-            try:
-                if worker.pipe.poll():
-                    outcome, finished = worker.pipe.recv(), True
-                elif time.monotonic() - worker.since > timeout:
-                    outcome, finished = f"timed out after {timeout:.0f} s", True
-                    worker.stop()
-                    worker.start()
-            except EOFError:
-                worker.process.join()
-                outcome, finished = f"crashed the process (exit code {worker.process.exitcode})", True
-                worker.stop()
-                worker.start()
-            if not finished:
-                continue
-            results[worker.current] = outcome
-            report(cases[worker.current], outcome, len(results))
-            if todo:
-                worker.give(todo.pop())
-            else:
-                worker.stop()
-                workers.remove(worker)
-    return results
+    if compile_only:  # jit asks for it with each artifact; the driver, whose constants are computed here, has it already
+        importlib.import_module("mlc.load").executable = lambda artifact, threads=None: artifact
 
 
 # -- the report ---------------------------------------------------------------------------------------------------------
@@ -232,8 +173,8 @@ def reason_of(failure: str) -> str:
     return re.sub(r"\d+(\.\d+)?", "N", first)[:150]
 
 
-def summary(cases: Sequence[Case], results: dict[int, str | None]) -> str:
-    """docs/conformance.md."""
+def summary(cases: Sequence[Case], results: dict[int, str | None], how: str, baseline: Sequence[str] | None) -> str:
+    """The report. how: the tests were compiled and run; baseline: names of the tests that pass on the CPU."""
     def ratio(chosen: Sequence[int]) -> str:
         return f"{sum(results[i] is None for i in chosen)} / {len(chosen)}"
 
@@ -249,10 +190,10 @@ def summary(cases: Sequence[Case], results: dict[int, str | None]) -> str:
     complete = [op for op, chosen in by_op.items() if all(results[i] is None for i in chosen)]
     lines = [
         "# ONNX conformance", "",
-        f"The node tests of onnx {onnx.__version__} (`onnx.backend.test.case.node`), compiled and run by mlc on the CPU.",
-        "Made by `make conformance`.", "",
+        f"The node tests of onnx {onnx.__version__} (`onnx.backend.test.case.node`), {how}.", "",
         "| tests | passed / total |", "|---|---|",
         f"| all | {ratio(everything)} |",
+        *([] if baseline is None else [f"| those that pass on the CPU | {ratio([i for i in everything if cases[i].name in baseline])} |"]),
         f"| ops as single nodes | {ratio([i for i in everything if '_expanded' not in cases[i].name])} |",
         f"| ops expanded to their function bodies | {ratio([i for i in everything if '_expanded' in cases[i].name])} |",
         f"| with control flow (If, Loop, Scan, SequenceMap) | {ratio([i for i in everything if has_control_flow(cases[i])])} |",
@@ -265,15 +206,25 @@ def summary(cases: Sequence[Case], results: dict[int, str | None]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", help="only tests whose name matches this regular expression")
-    parser.add_argument("--op", action="append", help="only tests of this op (may be repeated)")
-    parser.add_argument("--failures", action="store_true", help="print each failure with its message")
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes (default 2)")
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds per test (default 30)")
-    parser.add_argument("--output", type=Path, help="where to write the report (default: docs/conformance.md for a run of all tests)")
-    options = parser.parse_args(arguments)
+    add = parser.add_argument
+    add("--target", default="cpu", help="default: %(default)s")
+    add("--compile-only", action="store_true", help="do not run: for targets whose device is not here")
+    add("--name", help="only tests whose name matches this regular expression")
+    add("--op", action="append", help="only tests of this op (may be repeated)")
+    add("--failures", action="store_true", help="print each failure with its message")
+    add("--jobs", type=int, default=2, help="worker processes (default 2)")
+    add("--timeout", type=float, default=30.0, help="seconds per test (default 30)")
+    add("--budget", type=float, default=86400.0, help="seconds for all tests; those left over count as failed")
+    add("--results", type=Path, metavar="JSON", help="write why each test failed, null if it passed")
+    add("--baseline", type=Path, metavar="JSON", help="such a file of the CPU: also count only what passes there")
+    add("--output", type=Path, help="where to write the report (default: docs/conformance.md for a run of all tests on the CPU)")
+    return parser.parse_args(given)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    options = arguments(given)
     cases = collect()
     _PLAIN.update({case.name: case for case in cases})
     chosen = [c for c in cases if (not options.name or re.search(options.name, c.name)) and (not options.op or op_of(c) in options.op)]
@@ -281,21 +232,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("no test matches", file=sys.stderr)
         return 2
 
-    def report(case: Case, failure: str | None, done: int) -> None:
+    def report(index: int, failure: str | None, done: int) -> None:
         if failure is not None and options.failures:
-            print(f"FAIL {case.name}: {failure}", flush=True)
+            print(f"FAIL {chosen[index].name}: {failure}", flush=True)
         if sys.stderr.isatty():
             print(f"\r{done} / {len(chosen)} ", end="", file=sys.stderr, flush=True)
 
     start = time.monotonic()
-    results = run_all(chosen, options.jobs, options.timeout, report)
-    text = summary(chosen, results)
+    preload(options.compile_only)
+    results = run_all(range(len(chosen)), Checker(chosen, options.target, options.compile_only), options.jobs, options.timeout,
+                      options.budget, report)
+    passing = None
+    if options.baseline is not None:
+        passing = [name for name, failure in json.loads(options.baseline.read_text()).items() if failure is None]
+    if options.results is not None:
+        options.results.write_text(json.dumps({case.name: results[i] for i, case in enumerate(chosen)}, indent=1))
+    on_cpu = options.target == "cpu" and not options.compile_only
+    where = "on the CPU" if on_cpu else f"for `{options.target}`"
+    how = f"compiled {'' if options.compile_only else 'and run '}by mlc {where}{', made by `make conformance`' if on_cpu else ''}"
+    text = summary(chosen, results, how, passing)
     whole = len(chosen) == len(cases)
-    output = options.output or (ROOT / "docs" / "conformance.md" if whole else None)
+    output = options.output or (ROOT / "docs" / "conformance.md" if whole and on_cpu else None)
     if output is not None:
         output.write_text(text)
     print(text.split("## Ops")[0].strip() if len(chosen) > 1 else "")
-    failed = sum(text is not None for text in results.values())
+    failed = sum(failure is not None for failure in results.values())
     print(f"\n{len(chosen) - failed} of {len(chosen)} passed in {time.monotonic() - start:.0f} s{f'; see {output}' if output else ''}")
     return 0 if whole or not failed else 1
 
