@@ -50,8 +50,8 @@ class MlcRun:
 
         self._exe, self._inputs = mlc.load(artifact), list(inputs)
         kernels = self._exe.plan.get("kernels", [])
-        self.facts = {"version": mlc.__version__, "kernels": len(kernels),
-                      "nodes": sum(k.get("launches", 1) for k in kernels), "spills": sum(k.get("spill_bytes", 0) for k in kernels), "arena": self._exe.plan.get("arena_bytes", 0)}
+        self.facts = {"version": mlc.__version__, "kernels": len(kernels), "nodes": sum(k.get("launches", 1) for k in kernels),
+                      "spills": sum(k.get("spill_bytes", 0) for k in kernels), "arena": self._exe.plan.get("arena_bytes", 0)}
 
     def once(self) -> list[Tensor]:
         """A plain call, from arrays to arrays."""

@@ -28,8 +28,8 @@ Call = Callable[[], Any]
 class Replay:
     """A call made ready to be timed. result: what a launch computes, anew each time into the same memory.
 
-    nodes: kernels and copies of the call, None if unknown. several: does it COPIES times, if it is short. stream: where it is queued, if not
-    where everything is.
+    nodes: kernels and copies of the call, None if unknown. several: does it COPIES times, if it is short.
+    stream: where it is queued, if not where everything is.
     """
 
     launch: Call
@@ -43,7 +43,7 @@ class Clock(Protocol):
     """Seconds per call."""
 
     def ready(self, call: Call | None, stream: Any = None, launch: Call | None = None) -> Replay:
-        """Captures the call, on the stream if it knows only that one. launch: does the same as a graph of its own; then call may be None."""
+        """Captures the call, on `stream` if it knows only that one. launch: does the same as a graph of its own; call may then be None."""
         ...
 
     def run(self, replay: Replay) -> None:
