@@ -11,7 +11,7 @@ from mlc.ir.mlir import ir
 from mlc.layout.mapping import TaskMap, repeat, spatial
 from mlc.passes.gpu.block import WIDEST, aligned_lanes
 from mlc.passes.gpu.contraction import product_of
-from mlc.passes.gpu.plan import ATOM, MmaPlan, choose, tensor_product
+from mlc.passes.gpu.plan import ATOM, MmaPlan, choose, tensor_product, warps_wanted
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.body import Body
 from mlc.passes.task.dot import as_foreach
@@ -107,16 +107,23 @@ class _Kernel:
 
     def _products(self) -> dict[ir.Operation, "MmaPlan"]:
         """Schedules of the matrix products that tensor cores take; the others become plain loops."""
-        budget = self.target.shared_bytes - 1024 - sum(_bytes(op) for op in self._allocs())
-        found = {}
+        budget = max(self.target.shared_bytes - 1024 - sum(_bytes(op) for op in self._allocs()), 16 << 10)
+        products = {}
         for view in list(self.body.operations):
             op = view.operation
             if op.name != "task.mma":
                 continue
             product = product_of(op, self.memory)
-            plan = None
-            if tensor_product(product, op.operands[2], self.target) and all(volume(v.type.shape) < NARROW for v in list(op.operands)[:3]):
-                plan = choose(product, self.target, self.aligned, max(budget, 16 << 10))
+            narrow = all(volume(v.type.shape) < NARROW for v in list(op.operands)[:3])
+            if product is not None and narrow and tensor_product(product, op.operands[2], self.target):
+                products[op] = product
+            else:
+                as_foreach(op)
+                op.erase()
+        warps = max([warps_wanted(p) for p in products.values()], default=0)
+        found = {}
+        for op, product in products.items():
+            plan = choose(product, warps, self.aligned, budget)
             if plan is None:
                 as_foreach(op)
                 op.erase()

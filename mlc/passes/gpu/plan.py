@@ -46,6 +46,7 @@ class MmaPlan:
 
     @staticmethod
     def of(product: Product, warps: Sequence[int], step: int, stages: int, alignment: "dict[ir.Value, int]") -> "MmaPlan":
+        """The plan of a schedule; alignment: bytes, of kernel arguments (block buffers are aligned to 128)."""
         rows, columns = product.a.outer.count, product.b.outer.count
         warp_rows = _up(-(-rows // warps[0]), ROWS)
         warp_columns = _up(-(-columns // warps[1]), COLUMNS)
@@ -115,25 +116,28 @@ def _rows(along: Loops, other: Loops, whole: int) -> bool:
 
 
 def tensor_product(product: Product | None, c: ir.Value, target: Target) -> bool:
-    """Whether the target's tensor cores compute the product: 16-bit floats, f32 sums."""
+    """Whether the target's tensor cores compute the product: 16-bit floats, f32 sums, and rows and columns that are not batches."""
     if product is None or not target.has("mma"):
         return False
     kinds = {str(f.buffer.type.element_type) for f in (product.a, product.b)}
-    return len(kinds) == 1 and kinds <= {"f16", "bf16"} and str(c.type.element_type) == "f32"
+    # Neighbours in memory are a batch's products (a depthwise convolution): threads load them side by side, an atom would use one in eight.
+    apart = any(extent > 1 and a == b == 1 for extent, a, b, _ in product.batch)
+    return len(kinds) == 1 and kinds <= {"f16", "bf16"} and str(c.type.element_type) == "f32" and not apart
 
 
-def choose(product: Product, target: Target, alignment: "dict[ir.Value, int]", budget: int) -> MmaPlan | None:
-    """A plan whose workspace fits in `budget` bytes: warp tiles of about 32 x 32, four warps or more, stages to hide latency."""
-    rows, columns, depth = product.a.outer.count, product.b.outer.count, product.a.depth.count
-    atoms = _up(rows, ROWS) // ROWS, _up(columns, COLUMNS) // COLUMNS
-    down = min(4, max(1, atoms[0] // 2))
-    across = min(8 // down, max(1, atoms[1] // 4))
+def warps_wanted(product: Product) -> int:
+    """Warps that a product can use well: four, or eight where each then still has a tile of 32 x 32."""
+    rows, columns = _up(product.a.outer.count, ROWS), _up(product.b.outer.count, COLUMNS)
+    return 8 if rows * columns >= 8 * 32 * 32 else 4
+
+
+def choose(product: Product, warps: int, alignment: "dict[ir.Value, int]", budget: int) -> MmaPlan | None:
+    """The plan for a number of warps whose workspace fits in `budget` bytes: least work per warp, stages to hide latency."""
+    depth = product.a.depth.count
     for step in (64, 32, 16):
         if step > 16 and (step > _up(depth, DEPTH) or (_direct(product) and depth % step)):
             continue
-        deep = 1
-        while down * across * deep < 4 and step // DEPTH % (2 * deep) == 0:
-            deep *= 2
+        down, across, deep = min(_shares(warps, step // DEPTH), key=lambda shares: _work(product, shares, step))
         one = MmaPlan.of(product, (down, across, deep), step, 1, alignment)
         stage = max(1, one.staged_elements * element_bytes(product.a.buffer))
         wanted = min(MOST_STAGES, max(3, -(-IN_FLIGHT // stage) + 1), -(-depth // step) + 1)
@@ -142,6 +146,20 @@ def choose(product: Product, target: Target, alignment: "dict[ir.Value, int]", b
             if plan.workspace <= budget:
                 return plan
     return None
+
+
+def _shares(warps: int, atoms: int) -> list[tuple[int, int, int]]:
+    """Ways to share [rows, columns, depth] among warps; `atoms`: of one stage's depth."""
+    powers = [1 << i for i in range(warps.bit_length())]
+    return [(a, b, warps // (a * b)) for a in powers for b in powers if warps % (a * b) == 0 and atoms % (warps // (a * b)) == 0]
+
+
+def _work(product: Product, shares: tuple[int, int, int], step: int) -> tuple[int, int]:
+    """What a warp does in one stage: atoms, then pieces it loads. Joining the parts along the depth costs about a stage's atoms."""
+    down, across, deep = shares
+    rows, columns = -(-_up(product.a.outer.count, ROWS) // ROWS // down), -(-_up(product.b.outer.count, COLUMNS) // COLUMNS // across)
+    parts = step // DEPTH // deep
+    return rows * columns * parts + (rows * columns if deep > 1 else 0), (2 * rows + columns) * parts
 
 
 def _direct(product: Product) -> bool:

@@ -147,8 +147,10 @@ def _matrix(node: Node, at: Region) -> tuple[int, int, list[int]]:
 
 
 def _tensor(node: Node) -> bool:
-    """Whether tensor cores can take a contraction: factors of 16 bits."""
-    return all(element_bytes(r.value) == 2 for r in node.reads)
+    """Whether tensor cores can take a contraction: factors of 16 bits, whose last dimension is not one batch after the other."""
+    last = [{i for i, c in enumerate(r.indices[-1].coefficients) if c} if r.indices else set() for r in node.reads]
+    batch = len(node.shape) > 0 and all(x and max(x) < len(node.shape) for x in last) and bool(set.intersection(*last))
+    return all(element_bytes(r.value) == 2 for r in node.reads) and not batch
 
 
 def _inlined_cost(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:

@@ -82,8 +82,9 @@ class CpuRates:
 
 @dataclass(frozen=True)
 class GpuRates:
-    """Bytes/ns, simple ops/ns, multiply-adds/ns (CUDA cores, tensor cores) of an SM, and of one block alone on it; ns of launch, block, ...
+    """Bytes/ns, simple ops/ns, multiply-adds/ns (CUDA cores, tensor cores) of an SM, and of one block alone on it.
 
+    Then ns: of a launch, of starting a block, and of what a block waits for: its first data, each phase, each pipeline stage.
     Rates are what generated kernels reach, not peaks: about 6 TB/s from L2 over 132 SMs at 1.7 GHz. One block of a few warps waits for its
     own latencies most of the time; several resident blocks hide each other's.
     """
@@ -100,6 +101,7 @@ class GpuRates:
     alone_macs: float = 12.0
     alone_tensor_macs: float = 400.0
     launch: float = 1500.0
+    start: float = 50.0
     block: float = 700.0
     phase: float = 350.0
     stage: float = 40.0
@@ -121,7 +123,7 @@ class GpuRates:
         resident = max(1, min(8, int(self.shared // max(need, 1))))
         each = -(-work.blocks // self.sms)
         macs, tensor = (work.macs, work.tensor_macs) if self.tensor else (work.macs + work.tensor_macs, 0.0)
-        busy = max(work.traffic / self.traffic, work.ops / self.ops + macs / self.macs + tensor / self.tensor_macs)
+        busy = self.start + max(work.traffic / self.traffic, work.ops / self.ops + macs / self.macs + tensor / self.tensor_macs)
         alone = (self.block + self.phase * work.phases + self.stage * -(-work.depth // self.step)
                  + max(work.traffic / self.alone_traffic, tensor / self.alone_tensor_macs)
                  + work.ops / self.alone_ops + macs / self.alone_macs)
