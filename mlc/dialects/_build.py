@@ -16,6 +16,7 @@ from mlc.ir.mlir import arith, bufferization, ir, linalg, scf, tensor
 from mlc.ir.scalar import Operand, Scalar, compute_dtype, constant, mlir_type
 
 Expr = ir.AffineExpr
+LINE, PARTS = 16, 4096  # of a kernel's independent parts: neighbouring elements that one should have, and how many are enough
 IndexFn = Callable[..., Sequence["Expr | int"]]
 
 
@@ -266,6 +267,11 @@ def _start(init: float | int | Scalar, dtype: DType) -> ir.Value:
     return codecs.encode(constant(init, compute_dtype(dtype)), dtype)
 
 
+def part_width(outer: int, inner: int) -> int:
+    """How many of `inner` neighbouring elements an independent part takes (a divisor): LINE or more, and not more than PARTS parts."""
+    return next(w for w in range(1, inner + 1) if inner % w == 0 and (w == inner or (w >= LINE and outer * inner // w <= PARTS)))
+
+
 def _unique(tensors: Sequence[Tensor]) -> list[Tensor]:
     seen: dict[ir.Value, Tensor] = {}
     for t in tensors:
@@ -323,4 +329,4 @@ def _like(old: Tensor | Scalar, value: ir.Value) -> Tensor | Scalar:
     return type(old)(value, old.dtype)
 
 
-__all__ = ["Builder", "Tensor", "tensor_type"]
+__all__ = ["Builder", "Tensor", "part_width", "tensor_type"]

@@ -74,9 +74,10 @@ def test_determinants() -> None:
     np.testing.assert_array_equal(with_none(np.zeros((3, 0, 0), np.float32))[0], np.ones(3))
 
 
-def test_rows_of_many_tensors_are_joined() -> None:
-    xs = [RNG.standard_normal((3, n)).astype(np.float32) for n in (1, 5, 2, 8, 3, 1)]
-    _check(lambda *v: graph.concat(*v, axis=1), [3], [np.concatenate(xs, 1)], *xs)
+@pytest.mark.parametrize(("outer", "inner", "grid"), [((3,), (), [3]), ((), (64,), [4]), ((2,), (4, 8), [2, 2]), ((), (), [])])
+def test_many_tensors_are_joined(outer: tuple[int, ...], inner: tuple[int, ...], grid: list[int]) -> None:
+    xs = [RNG.standard_normal((*outer, n, *inner)).astype(np.float32) for n in (1, 5, 2, 8, 3, 1)]
+    _check(lambda *v: graph.concat(*v, axis=len(outer)), grid, [np.concatenate(xs, len(outer))], *xs)
 
 
 def test_compressed_rows() -> None:

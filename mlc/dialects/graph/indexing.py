@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from math import prod
 
-from mlc.dialects._build import Builder, Tensor
+from mlc.dialects._build import Builder, Tensor, part_width
 from mlc.dialects._ext import Operand, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, builder, create
 from mlc.dialects.graph.movement import in_range, wrapped, zeros
@@ -11,7 +11,6 @@ from mlc.dtypes import BOOL, I64, DType
 from mlc.ir.mlir import ir
 from mlc.ir.scalar import Scalar, constant, select
 
-LINE, PARTS = 16, 4096  # of a scatter's independent parts: neighbouring elements that one should have, and how many are enough
 REDUCTIONS: dict[str, Callable[[Scalar, Scalar], Scalar]] = {
     "none": lambda old, new: new,
     "add": lambda old, new: old + new,
@@ -362,11 +361,6 @@ class CompressOp(GraphOp, name="compress"):
 def _copy(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     """Inside a kernel: `y` with the elements of `x`."""
     return _each(b, x.shape, lambda at, y: b.insert(b.load(x, at), y, at), y)
-
-
-def part_width(outer: int, inner: int) -> int:
-    """How many of `inner` neighbouring elements an independent part takes (a divisor): LINE or more, and not more than PARTS parts."""
-    return next(w for w in range(1, inner + 1) if inner % w == 0 and (w == inner or (w >= LINE and outer * inner // w <= PARTS)))
 
 
 def filled(b: Builder, shape: Sequence[int], dtype: DType, value: float | int) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from mlc.dialects._build import Builder, Tensor
+from mlc.dialects._build import Builder, Tensor, part_width
 from mlc.dialects._ext import Operand, Operands, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, builder, create
 from mlc.dialects.graph.elementwise import broadcast as broadcast_shapes
@@ -178,20 +178,25 @@ def _concat_select(b: Builder, parts: Sequence[Tensor], axis: int, out: TensorTy
 
 
 def _concat_copies(b: Builder, parts: Sequence[Tensor], axis: int, out: TensorType) -> Tensor:
-    """One kernel that copies row after row: every element is written once, by plain inner loops."""
-    rows = prod(out.shape[:axis])
-    flat = [b.view(x, (rows, prod(x.shape[axis:]))) for x in parts]
-    width = sum(x.shape[1] for x in flat)
+    """One kernel that writes every element once, by plain inner loops, for each row and strip of neighbouring elements."""
+    rows, inner = prod(out.shape[:axis]), prod(out.shape[axis + 1:])
+    width = part_width(rows, inner)
+    strips = inner // width
 
-    def row(*tensors: Tensor) -> list[Tensor]:
+    def strip(*tensors: Tensor) -> list[Tensor]:
         *xs, whole = tensors
         at = 0
         for x in xs:
-            (whole,) = b.for_(0, x.shape[0], [whole], lambda j, t, x=x, at=at: [b.insert(b.load(x, [j]), t, [j + at])])
+            def line(i: Scalar, t: Tensor, x: Tensor = x, at: int = at) -> list[Tensor]:
+                return b.for_(0, width, [t], lambda j, t: [b.insert(b.load(x, [i, j]), t, [i + at, j])])
+
+            (whole,) = b.for_(0, x.shape[0], [whole], line)
             at += x.shape[0]
         return [whole]
 
-    return b.view(b.sliced_kernel([rows], [(x, (0,)) for x in flat], [(out.dtype, (rows, width), (0,))], row)[0], out.shape)
+    inputs = [(b.view(x, (rows, x.shape[axis], strips, width)), (0, 2)) for x in parts]
+    outs = [(out.dtype, (rows, out.shape[axis], strips, width), (0, 2))]
+    return b.view(b.sliced_kernel([rows, strips], inputs, outs, strip)[0], out.shape)
 
 
 class PadOp(GraphOp, name="pad"):

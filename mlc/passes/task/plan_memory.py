@@ -1,4 +1,10 @@
-"""plan-memory: every task.buffer gets an offset in one arena, by liveness over the order of the plan (best fit)."""
+"""plan-memory: every task.buffer gets an offset in one arena, by liveness over the order of the plan (best fit).
+
+A launch's outputs never take the place of its inputs, not even where each element is read just before it is written: kernels compute some
+points twice (tiles moved back inside, overlapping last vectors), the second time from what the first has written; and the CPU's kernels
+say that their buffers do not overlap. What it could save at most, were it always safe, is 1.3 % of resnet50's arena and nothing of those
+of densenet121, inception_v2, shufflenet, squeezenet and vgg19.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
