@@ -1,10 +1,11 @@
-"""Sequential kernels as machine code: what they compute, the grid of their independent parts, and that they allocate nothing."""
+"""Sequential kernels, as machine code and on simulated GPUs: results, the grid of their independent parts, and that they allocate nothing."""
 
 import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from gpu_native import run_gpu
 from native import compile_native
 
 from mlc.dialects import graph
@@ -18,8 +19,9 @@ def _check(build: Callable[..., object], grid: list[int], expected: list[np.ndar
     kernels = [k for k in re.split(r'"task.kernel"\(\) \(\{', native.task)[1:] if "scf." in k]
     assert [re.findall(r"grid = (\[.*?\])", k) for k in kernels] == [[str(grid)]]
     assert "memref.alloc" not in native.task and "memref.copy" not in native.task
-    for _ in range(2):  # memory of the run before is not zero
-        for got, want in zip(native(*inputs), expected, strict=True):
+    runs = [native(*inputs), native(*inputs)]  # the second time, scratch memory is not zero
+    for results in [*runs, *[run_gpu(build, *inputs, target=target) for target in ("cuda:sm_90a", "rocm:gfx942")]]:
+        for got, want in zip(results, expected, strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
