@@ -143,7 +143,11 @@ def _half_exp(a: Value) -> Value:
 
 
 def sinh(x: Value) -> Value:
+    """(e^|x| - e^-|x|) / 2; near 0 a polynomial (f32), or (t + t / (t + 1)) / 2 with t = expm1 |x| (f64)."""
     a = x.abs()
+    if x.bits == 64:
+        h, t = _half_exp(a), expm1(a.at_most(1.0))
+        return (a < 1.0).choose((t + t / (t + 1.0)) * 0.5, h - 0.25 / h).with_sign(x)
     h, z = _half_exp(a), a * a
     small = (a * z).mad(z.polynomial(_SINH_SMALL), a)
     return (a < 1.0).choose(small, h - 0.25 / h).with_sign(x)

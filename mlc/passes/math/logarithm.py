@@ -30,6 +30,7 @@ _TEN: dict[int, tuple[_Parts, _Parts]] = {
 }
 _ASINH_SMALL = (-0.166666433, 0.0749864131, -0.0443831682, 0.028162593, -0.013226687)  # (asinh x - x) / x^3 in x^2, x <= 1/2
 _LN2 = 0.6931471805599453
+_LARGE = {32: 2.0**32, 64: 2.0**60}  # beyond, the log of 1 + x is that of x, and asinh x and acosh x are log 2x
 
 
 def _fraction(x: Value) -> int:
@@ -119,15 +120,16 @@ def log1p(x: Value) -> Value:
 
 def asinh(x: Value) -> Value:
     a = x.abs()
-    z, large = a * a, a > 2.0**32
-    small = (a * z).mad(z.polynomial(_ASINH_SMALL), a)
+    z, large = a * a, a > _LARGE[x.bits]
     y = log1p(large.choose(a, a + z / ((z + 1.0).sqrt() + 1.0)))
     y = large.choose(y + _LN2, y)
-    return (a < 0.5).choose(small, y).with_sign(x)
+    if x.bits == 32:
+        y = (a < 0.5).choose((a * z).mad(z.polynomial(_ASINH_SMALL), a), y)
+    return y.with_sign(x)
 
 
 def acosh(x: Value) -> Value:
-    t, large = x - 1.0, x > 2.0**32
+    t, large = x - 1.0, x > _LARGE[x.bits]
     y = log1p(large.choose(x, t + t.mad(t, t + t).sqrt()))
     y = large.choose(y + _LN2, y)
     return (x < 1.0).choose(x.constant(nan), y)

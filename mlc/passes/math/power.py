@@ -10,10 +10,16 @@ from mlc.passes.math.exponential import exp2_sum
 from mlc.passes.math.logarithm import split
 from mlc.passes.math.value import Value
 
-# 2 / ln 2 and a third of it in two floats; then the rest of log2((1 + s) / (1 - s)) / s^5 in s^2, |s| <= 1/5: error 2^-34.
-_C, _C_REST = 2.885390043258667, 3.851926067000022e-08
-_C3, _C3_REST = 0.9617967009544373, -7.028461812552678e-09
-_C5 = (0.577083707, 0.411533773, 0.344485909)
+# Per width: 2 / ln 2 and a third of it in two floats; then the rest of log2((1 + s) / (1 - s)) / s^5 in s^2, |s| <= 1/5.
+_C = {32: (2.885390043258667, 3.851926067000022e-08), 64: (2.8853900817779268, 4.0710547481862066e-17)}
+_C3 = {32: (0.9617967009544373, -7.028461812552678e-09), 64: (0.9617966939259756, 5.0577616648125907e-17)}
+_C5 = {
+    32: (0.577083707, 0.411533773, 0.344485909),  # error 2^-34
+    64: (0.5770780163555851, 0.4121985831113459, 0.3205988979127141, 0.2623081986694147, 0.22195226940707843, 0.19240136444417566,
+         0.16845055761296177, 0.17282601230071298),  # 2^-73
+}
+# Beyond these, 2^y log2 x has over- or underflowed: for the largest and smallest x - 1, and for every x.
+_FARTHEST, _FAR = {32: 2.0**60, 64: 2.0**64}, {32: 200.0, 64: 1200.0}
 
 
 def _product(a: Value, b: Value | float) -> tuple[Value, Value]:
@@ -29,7 +35,7 @@ def _sum(a: Value, b: Value) -> tuple[Value, Value]:
 
 
 def _log2(a: Value) -> tuple[Value, Value]:
-    """log2 of a positive number in two floats: error below 2^-31 of it; infinite at 0 and infinity."""
+    """log2 of a positive number in two floats: error below 2^-31 of it (f64: 2^-64); infinite at 0 and infinity."""
     e, f = split(a)
     # s = f / (2 + f) in two floats
     d = f + 2.0
@@ -39,13 +45,14 @@ def _log2(a: Value) -> tuple[Value, Value]:
     z, z_rest = _product(s, s)
     z_rest = z_rest + (s + s) * s_rest
     # (C/3 + z R) s z, then C s + that, then e
-    c, c_rest = _sum(z.constant(_C3), z * z.polynomial(_C5))
+    (c1, c1_rest), (c3, c3_rest) = _C[a.bits], _C3[a.bits]
+    c, c_rest = _sum(z.constant(c3), z * z.polynomial(_C5[a.bits]))
     cube, cube_rest = _product(s, z)
     cube_rest = cube_rest + (s * z_rest + z * s_rest)
     high, low = _product(cube, c)
-    low = low + (cube_rest * c + cube * (c_rest + _C3_REST))
-    first, first_rest = _product(s, _C)
-    first_rest = first_rest + (s * _C_REST + s_rest * _C)
+    low = low + (cube_rest * c + cube * (c_rest + c3_rest))
+    first, first_rest = _product(s, c1)
+    first_rest = first_rest + (s * c1_rest + s_rest * c1)
     mantissa, rest = _sum(first, high)
     rest = rest + (low + first_rest)
     whole, whole_rest = _sum(e, mantissa)  # where |e| < |mantissa|, e is 0
@@ -58,16 +65,17 @@ def _power(x: Value, y: Value, y_rest: Value | None, whole: Value, odd: Value) -
     """|x|^(y + y_rest) with the sign and the special cases of C's pow; whole, odd: what kind of integer the exponent is."""
     a = x.abs()
     log, log_rest = _log2(a)
-    # A bound that changes no result: even the log2 of a neighbour of 1 times 2^60 over- or underflows. 0 times infinity would be NaN.
-    y = y.at_most(2.0**60).at_least(-2.0**60)
+    # A bound that changes no result: even the log2 of a neighbour of 1 times it over- or underflows. 0 times infinity would be NaN.
+    farthest, far = _FARTHEST[x.bits], _FAR[x.bits]
+    y = y.at_most(farthest).at_least(-farthest)
     high, low = _product(y, log)
     low = low + y * log_rest
     if y_rest is not None:
         low = low + y_rest * log
-    inside = high.abs() < 200.0
-    high, low = _sum(high.at_most(200.0).at_least(-200.0), inside.choose(low, 0.0))
+    inside = high.abs() < far
+    high, low = _sum(high.at_most(far).at_least(-far), inside.choose(low, 0.0))
     result = exp2_sum(high, low)
-    sign = odd.choose(x.as_bits() & -(1 << 31), x.as_bits().constant(0))
+    sign = odd.choose(x.as_bits() & -(1 << x.bits - 1), x.as_bits().constant(0))
     result = (result.as_bits() | sign).as_float()
     # A negative finite base has roots only of whole degree.
     invalid = (x < 0.0) & (x > -inf) & (whole ^ True)
@@ -119,16 +127,17 @@ def rsqrt(x: Value) -> Value:
 
 def cbrt(x: Value) -> Value:
     """First y = m^(-1/3) guessed from the bits and iterated to the fourth order (Householder), then m y y corrected once."""
-    a = x.abs()
-    small = a < 2.0**-60  # the correction of so small a number would be subnormal
-    m = small.choose(a * 2.0**60, a)
-    y = (0x54A21D2A - m.as_bits() / 3).as_float()
-    for _ in range(2):
+    a, double = x.abs(), x.bits == 64
+    up, guess = (900, 0x553EF0FF289DD796) if double else (60, 0x54A21D2A)
+    small = a < 2.0**-up  # the correction of so small a number would be subnormal
+    m = small.choose(a * 2.0**(180 if double else 60), a)
+    y = (guess - m.as_bits() / 3).as_float()
+    for _ in range(3 if double else 2):
         h = (y * y).fma(-(m * y), 1.0)
         y = y.mad(h * h.polynomial((1 / 3, 2 / 9, 14 / 81)), y)
     c = m * y * y
     square, square_rest = _product(c, c)
     residual = square.fma(c, -m) + square_rest * c
     c = (residual * (y * y)).fma(-1 / 3, c)
-    c = small.choose(c * 2.0**-20, c)
+    c = small.choose(c * 2.0**(-60 if double else -20), c)
     return ((a < inf) & (a > 0.0)).choose(c, a).with_sign(x)

@@ -1,25 +1,37 @@
-"""Trigonometric functions of f32 and their inverses: quarter turns taken off, then polynomials on what is left.
+"""Trigonometric functions and their inverses: quarter turns taken off, then polynomials on what is left (f64's are elsewhere).
 
 sin, cos, tan: Cody and Waite's reduction with pi/2 in three parts below 2^17; beyond, Payne and Hanek's (1983) in 64-bit integers, behind
 a branch that is taken when any lane needs it. The inverses reduce as in Cephes and fdlibm. The polynomials are our own minimax fits.
 """
 
-from collections.abc import Callable
 from math import inf, pi
 
-from mlc.ir.mlir import ir, scf, vector
-from mlc.passes.math.value import Value
+from mlc.ir.mlir import ir
+from mlc.passes.math import trigonometric64
+from mlc.passes.math.value import Value, if_any
 
 # pi/2 in three parts; the first is cut off so that x - n times it, fused, is exact below 2^17.
 _HALF_PI = (1.570796251296997, 7.549789415861596e-08, 5.390302529957765e-15)
 _LARGE = 2.0**17
-_HALF_PI_ROUNDED, _HALF_PI_REST = 1.5707963705062866, -4.371138828673793e-08
 _SIN = (-0.166666538, 0.00833210628, -0.000195078828)  # (sin x - x) / x^3 in x^2, |x| <= pi/4: error 2^-28
 _COS = (1.0, -0.5, 0.0416666456, -0.00138873013, 2.44306684e-05)  # cos x in x^2: error 2^-33
 _TAN = (0.333333522, 0.133325711, 0.0540709756, 0.0212226417, 0.0109954318, -0.000118591568, 0.00448146276)  # as _SIN: 2^-29
-_ASIN = (0.166667536, 0.0749525279, 0.0454758964, 0.0241527017, 0.0422113948)  # as _SIN, |x| <= 1/2: 2^-27.6
-_ATAN = (-0.333332986, 0.19998531, -0.142640516, 0.109511748, -0.0840047523, 0.0579065457, -0.0311270021, 0.0108873611,
-         -0.0017875476)  # as _SIN, |x| <= 1: 2^-28.5
+# Of the inverses, per width: pi/2 in two floats; (asin x - x) / x^3 in x^2, |x| <= 1/2; the same of atan, |x| <= 1.
+_QUARTER = {32: (1.5707963705062866, -4.371138828673793e-08), 64: (1.5707963267948966, 6.123233995736766e-17)}
+_ASIN = {
+    32: (0.166667536, 0.0749525279, 0.0454758964, 0.0241527017, 0.0422113948),  # error 2^-27.6
+    64: (0.16666666666666763, 0.0749999999997013, 0.04464285717523516, 0.03038194267872176, 0.02237221578348533, 0.017351598103294716,
+         0.013980983029236255, 0.011397615075205956, 0.010787356212562266, 0.0036801606830685926, 0.02176999552738588,
+         -0.02108584696211559, 0.03268188459442932),  # 2^-58
+}
+_ATAN = {
+    32: (-0.333332986, 0.19998531, -0.142640516, 0.109511748, -0.0840047523, 0.0579065457, -0.0311270021, 0.0108873611,
+         -0.0017875476),  # 2^-28.5
+    64: (-0.3333333333333329, 0.19999999999991558, -0.1428571428510262, 0.11111111088494416, -0.09090908585966695, 0.0769230019981296,
+         -0.06666588067884004, 0.058817446976918264, -0.05259577044757553, 0.04745489906094493, -0.04288160104304885, 0.03825466753401197,
+         -0.032875746590568085, 0.02629759952748562, -0.018800167492402674, 0.011501401454727424, -0.005749755489931871,
+         0.0022264722942826973, -0.0006209158992738113, 0.00011029748762118481, -9.334135866206358e-06),  # 2^-57
+}
 # 2/pi 2^-34 in 256 bits behind the point.
 _TWO_OVER_PI = int("A2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561", 16) >> 34
 
@@ -35,26 +47,8 @@ def _reduce(x: Value) -> tuple[Value, Value]:
     a = x.abs()
     large = (a >= _LARGE) & (a < inf)
     q = sum_.as_bits()
-    r_large, q_large = _if_any(large, lambda: _reduce_large(x), (r, q))
+    r_large, q_large = if_any(large, lambda: _reduce_large(x), (r, q))
     return large.choose(r_large, r), large.choose(q_large, q)
-
-
-def _if_any(condition: Value, compute: Callable[[], tuple[Value, ...]], otherwise: tuple[Value, ...]) -> tuple[Value, ...]:
-    """Runs `compute` when the condition holds in any lane."""
-    any_, type_ = condition.ssa, condition.ssa.type
-    if isinstance(type_, ir.VectorType):
-        if type_.rank != 1:
-            size = 1
-            for extent in type_.shape:
-                size *= extent
-            any_ = vector.ShapeCastOp(ir.VectorType.get([size], condition.element), any_).result
-        any_ = vector.ReductionOp(condition.element, ir.Attribute.parse("#vector.kind<or>"), any_).result
-    branch = scf.IfOp(any_, [v.ssa.type for v in otherwise], has_else=True)
-    with ir.InsertionPoint(branch.then_block):
-        scf.YieldOp([v.ssa for v in compute()])
-    with ir.InsertionPoint(branch.else_block):
-        scf.YieldOp([v.ssa for v in otherwise])
-    return tuple(Value(v, condition.machine) for v in branch.results)
 
 
 def _reduce_large(x: Value) -> tuple[Value, Value]:
@@ -93,14 +87,18 @@ def _sine(x: Value, quarters: int) -> Value:
 
 
 def sin(x: Value) -> Value:
+    if x.bits == 64:
+        return (x.abs() < 2.0**-27).choose(x, trigonometric64.sine(x, 0))
     return (x.abs() < 2.0**-12).choose(x, _sine(x, 0))  # keeps -0
 
 
 def cos(x: Value) -> Value:
-    return _sine(x, 1)
+    return trigonometric64.sine(x, 1) if x.bits == 64 else _sine(x, 1)
 
 
 def tan(x: Value) -> Value:
+    if x.bits == 64:
+        return (x.abs() < 2.0**-27).choose(x, trigonometric64.tangent(x))
     r, q = _reduce(x)
     z = r * r
     rest = r * z * z.polynomial(_TAN)
@@ -118,18 +116,20 @@ def _arc(x: Value) -> tuple[Value, Value, Value]:
     large = a > 0.5
     z = large.choose((1.0 - a) * 0.5, x * x)
     t = large.choose(z.sqrt(), x)
-    return large, t, t * z * z.polynomial(_ASIN)
+    return large, t, t * z * z.polynomial(_ASIN[x.bits])
 
 
 def asin(x: Value) -> Value:
     large, t, w = _arc(x)
-    rest = _HALF_PI_ROUNDED / 2 - (t + (w - _HALF_PI_REST / 2))
+    half_pi, half_pi_rest = _QUARTER[x.bits]
+    rest = half_pi / 2 - (t + (w - half_pi_rest / 2))
     return large.choose(rest + rest, t + w).with_sign(x)
 
 
 def acos(x: Value) -> Value:
     large, t, w = _arc(x)
-    y = (x > 0.5).choose(t + w, _HALF_PI_ROUNDED - (t + (w - _HALF_PI_REST)))
+    half_pi, half_pi_rest = _QUARTER[x.bits]
+    y = (x > 0.5).choose(t + w, half_pi - (t + (w - half_pi_rest)))
     return large.choose(y + y, y)
 
 
@@ -138,8 +138,9 @@ def atan(x: Value) -> Value:
     large = a > 1.0
     q = large.choose(-1.0 / a, a)
     z = q * q
-    w = q * z * z.split_polynomial(_ATAN)
-    return large.choose(_HALF_PI_ROUNDED + (q + (w + _HALF_PI_REST)), q + w).with_sign(x)
+    w = q * z * z.split_polynomial(_ATAN[x.bits])
+    half_pi, half_pi_rest = _QUARTER[x.bits]
+    return large.choose(half_pi + (q + (w + half_pi_rest)), q + w).with_sign(x)
 
 
 def atan2(y: Value, x: Value) -> Value:
@@ -151,10 +152,11 @@ def atan2(y: Value, x: Value) -> Value:
     q = larger.eq(0.0).choose(smaller, smaller.eq(larger).choose(q.constant(1.0), q))  # infinities may be equal
     q = (swap ^ negative).choose(-q, q)
     z = q * q
-    w = q * z * z.split_polynomial(_ATAN)
+    w = q * z * z.split_polynomial(_ATAN[x.bits])
     zero = x.constant(0.0)
 
     def offset(half_pi: float) -> Value:
         return swap.choose(x.constant(half_pi), negative.choose(x.constant(2 * half_pi), zero))
 
-    return (offset(_HALF_PI_ROUNDED) + (q + (w + offset(_HALF_PI_REST)))).with_sign(y)
+    half_pi, half_pi_rest = _QUARTER[x.bits]
+    return (offset(half_pi) + (q + (w + offset(half_pi_rest)))).with_sign(y)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Union
 
-from mlc.ir.mlir import arith, ir, math
+from mlc.ir.mlir import arith, ir, math, scf, vector
 
 Operand = Union["Value", int, float]
 
@@ -214,3 +214,21 @@ class Value:
     def to_float(self, element: ir.Type) -> Value:
         """A signed integer's value as a float."""
         return self._wrap(arith.SIToFPOp(self._type(element), self.ssa).result)
+
+
+def if_any(condition: Value, compute: Callable[[], tuple[Value, ...]], otherwise: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Runs `compute` when the condition holds in any lane."""
+    any_, type_ = condition.ssa, condition.ssa.type
+    if isinstance(type_, ir.VectorType):
+        if type_.rank != 1:
+            size = 1
+            for extent in type_.shape:
+                size *= extent
+            any_ = vector.ShapeCastOp(ir.VectorType.get([size], condition.element), any_).result
+        any_ = vector.ReductionOp(condition.element, ir.Attribute.parse("#vector.kind<or>"), any_).result
+    branch = scf.IfOp(any_, [v.ssa.type for v in otherwise], has_else=True)
+    with ir.InsertionPoint(branch.then_block):
+        scf.YieldOp([v.ssa for v in compute()])
+    with ir.InsertionPoint(branch.else_block):
+        scf.YieldOp([v.ssa for v in otherwise])
+    return tuple(Value(v, condition.machine) for v in branch.results)
