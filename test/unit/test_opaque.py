@@ -1,4 +1,4 @@
-"""Sequential kernels, as machine code and on simulated GPUs: results, the grid of their independent parts, and that they allocate nothing."""
+"""Sequential kernels, as machine code and on simulated GPUs: results, the grid of independent parts, and that they allocate nothing."""
 
 import re
 from collections.abc import Callable
