@@ -232,7 +232,8 @@ def pairs_64() -> list[tuple[np.ndarray, np.ndarray]]:
     bits = rng.integers(0, 1 << 64, (2, n), dtype=np.uint64).view(np.float64)
     return [(a, b), (bits[0], bits[1]), (np.exp(rng.uniform(-600, 600, n)), rng.uniform(-1.2, 1.2, n)),
             (1 + rng.uniform(-1e-3, 1e-3, n), rng.uniform(-7e5, 7e5, n)),
-            (rng.uniform(-10, 10, n), rng.integers(-300, 300, n).astype(float)), (1 + rng.integers(-50, 50, n) * 2.0**-52, rng.uniform(-1, 1, n) * 2.0**60)]
+            (rng.uniform(-10, 10, n), rng.integers(-300, 300, n).astype(float)),
+            (1 + rng.integers(-50, 50, n) * 2.0**-52, rng.uniform(-1, 1, n) * 2.0**60)]
 
 
 @pytest.mark.parametrize(("name", "function", "bound"), [("powf", np.power, 1.0), ("atan2", np.arctan2, 1.5)])
