@@ -167,35 +167,70 @@ class _Plan:
         self._deliver(yielded, results)
 
     def _flow_loop(self, op: ir.Operation) -> None:
-        view = op.opview
-        trip, n = view.py("trip"), view.py("carried")
-        operands, results = list(op.operands), list(op.results)
-        body = op.regions[0].blocks[0]
-        reverse = view.py("reverse") or [False] * (len(operands) + len(results) - 2 * n)
-        carried = [self._result_buffer(v) for v in results[:n]]
+        """Iterations in turns: one makes the carried values in a second set of buffers, the next one back in the first; no copies.
+
+        The first iteration stands apart, and reads what the loop is given where it is. A carried value that is also stacked is carried in
+        the slice that it is stacked in.
+        """
+        trip, n = op.opview.py("trip"), op.opview.py("carried")
+        operands, results, body = list(op.operands), list(op.results), op.regions[0].blocks[0]
+        final = [self._result_buffer(v) for v in results[:n]]
         stacked = [self._result_buffer(v) for v in results[n:]]
-        self._deliver(operands[:n], carried)
+        self.memory.update(zip(results, [*final, *stacked]))
+        if not trip:
+            self._deliver(operands[:n], final)
+            return
+        yielded = _yielded(body)
+        made = [not isinstance(v.owner, ir.Block) and v.owner.name == "tile.graph" for v in yielded[:n]]
+        sliced = {c: yielded.index(v, n) - n for c, v in enumerate(yielded[:n]) if made[c] and v in yielded[n:]}
+        other = [self._new_buffer(b.type) if trip > 1 and c not in sliced else b for c, b in enumerate(final)]
+        new, old = (final, other) if trip % 2 else (other, final)
         index = ir.IndexType.get()
-        loop = scf.ForOp(*[arith.ConstantOp(index, c).result for c in (0, trip, 1)])
-        with ir.InsertionPoint(loop.body):
-            i = loop.induction_variable
-            last = arith.ConstantOp(index, max(trip - 1, 0)).result
-            back = arith.SubIOp(last, i).result if any(reverse) else i
-            arguments = list(body.arguments)
-            self._iteration(arguments[0], i)
-            self.memory.update(zip(arguments[1:], carried))
-            places = [back if r else i for r in reverse]
-            for argument, whole, at in zip(arguments[1 + n:], operands[n:], places):
-                self.memory[argument] = task.SliceOp.build([self.memory[whole], at], [memref_type(argument.type)]).operation.results[0]
-            slices = []
-            for whole, at in zip(stacked, places[len(operands) - n:]):
-                type_ = ir.MemRefType.get(list(whole.type.shape)[1:], whole.type.element_type)
-                slices.append(task.SliceOp.build([whole, at], [type_]).operation.results[0])
-            # Slices are made in place; new carried values are made aside and copied when every reader of the old ones is done.
-            self._aim(_yielded(body)[n:], slices)
-            self._region(body, [*carried, *slices])
-            scf.YieldOp([])
-        self.memory.update(zip(results, [*carried, *stacked]))
+        iteration = _Iteration(op, stacked, sliced)
+
+        def at(c: int) -> ir.Value:
+            return arith.ConstantOp(index, c).result
+
+        self._loop_body(iteration, at(0), None, new)
+        pairs = (trip - 1) // 2
+        if pairs:
+            loop = scf.ForOp(at(1), at(1 + 2 * pairs), at(2))
+            with ir.InsertionPoint(loop.body):
+                i = loop.induction_variable
+                self._loop_body(iteration, i, new, old)
+                self._loop_body(iteration, arith.AddIOp(i, at(1)).result, old, new)
+                scf.YieldOp([])
+        if trip % 2 == 0:
+            self._loop_body(iteration, at(trip - 1), new, old)
+        for c, k in sliced.items():
+            if next(iter(results[c].uses), None) is not None:
+                task.CopyOp.build([self._slice(stacked[k], iteration.place(at(trip - 1), len(operands) - n + k)), final[c]], [])
+
+    def _loop_body(self, it: "_Iteration", i: ir.Value, old: Sequence[ir.Value] | None, new: Sequence[ir.Value]) -> None:
+        """Iteration i, which reads the carried values in `old` (None: what the loop is given) and makes them in `new`."""
+        n = it.carried
+        operands, body = list(it.op.operands), it.op.regions[0].blocks[0]
+        arguments = list(body.arguments)
+        self._iteration(arguments[0], i)
+        slices = [self._slice(whole, it.place(i, len(operands) - n + k)) for k, whole in enumerate(it.stacked)]
+        new = [slices[it.sliced[c]] if c in it.sliced else b for c, b in enumerate(new)]
+        if old is None:
+            values = [self.memory[v] for v in operands[:n]]
+        else:
+            before = arith.SubIOp(i, arith.ConstantOp(ir.IndexType.get(), 1).result).result
+            values = [self._slice(it.stacked[k], it.place(before, len(operands) - n + k)) if (k := it.sliced.get(c)) is not None else b
+                      for c, b in enumerate(old)]
+        self.memory.update(zip(arguments[1:], values))
+        for k, (argument, whole) in enumerate(zip(arguments[1 + n:], operands[n:])):
+            self.memory[argument] = self._slice(self.memory[whole], it.place(i, k))
+        outside = dict(self.target)
+        self._aim(_yielded(body), [*new, *slices])
+        self._region(body, [*new, *slices])
+        self.target = outside
+
+    def _slice(self, whole: ir.Value, at: ir.Value) -> ir.Value:
+        type_ = ir.MemRefType.get(list(whole.type.shape)[1:], whole.type.element_type)
+        return task.SliceOp.build([whole, at], [type_]).operation.results[0]
 
     def _flow_while(self, op: ir.Operation) -> None:
         operands, results = list(op.operands), list(op.results)
@@ -239,6 +274,27 @@ class _Plan:
     def _flag(self, buffer: ir.Value) -> ir.Value:
         value = self._scalar(buffer)
         return arith.CmpIOp(arith.CmpIPredicate.ne, value, arith.ConstantOp(value.type, 0).result).result
+
+
+@dataclass(frozen=True)
+class _Iteration:
+    """A flow.loop: the buffers that its results are stacked in, and which carried values are among those (carried -> stacked)."""
+
+    op: ir.Operation
+    stacked: Sequence[ir.Value]
+    sliced: dict[int, int]
+
+    @property
+    def carried(self) -> int:
+        return self.op.opview.py("carried")
+
+    def place(self, i: ir.Value, k: int) -> ir.Value:
+        """Where iteration i finds its part of the k-th sliced operand or stacked result."""
+        reverse = self.op.opview.py("reverse")
+        if not reverse or not reverse[k]:
+            return i
+        last = arith.ConstantOp(ir.IndexType.get(), self.op.opview.py("trip") - 1).result
+        return arith.SubIOp(last, i).result
 
 
 def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation | None:

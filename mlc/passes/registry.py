@@ -31,6 +31,7 @@ PASSES: dict[str, str] = {
     "sink-transposes": "mlc.passes.graph.sink:SinkTransposes",
     "choose-layout": "mlc.passes.graph.choose_layout:ChooseLayout",
     "lower-graph-to-tile": "mlc.passes.lower_graph_to_tile:LowerGraphToTile",
+    "narrow-factors": "mlc.passes.tile.narrow_factors:NarrowFactors",
     "split-reductions": "mlc.passes.tile.split_reductions:SplitReductions",
     "connect": "mlc.passes.tile.connect:Connect",
     "choose-tiles": "mlc.passes.tile.choose_tiles:ChooseTiles",
@@ -42,15 +43,17 @@ PASSES: dict[str, str] = {
     "plan-memory": "mlc.passes.task.plan_memory:PlanMemory",
     "lower-task-to-gpu": "mlc.passes.lower_task_to_gpu:LowerTaskToGpu",
     "lower-task-to-scf": "mlc.passes.lower_task_to_scf:LowerTaskToScf",
+    "allow-contraction": "mlc.passes.allow_contraction:AllowContraction",
     "expand-math": "mlc.passes.expand_math:ExpandMath",
 }
 
 PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,mlc-cse,"
                       "mlc-dce",
-    "tile-pipeline": "fold-views,mlc-dce,hoist,split-reductions,connect,choose-tiles,pack-weights,hoist,choose-tiles,mlc-dce",
+    "tile-pipeline": "fold-views,mlc-dce,hoist,narrow-factors,split-reductions,connect,choose-tiles,pack-weights,hoist,choose-tiles,"
+                     "mlc-dce",
     "task-pipeline": "lower-tile-to-task,plan-memory,choose-mapping",
-    "gpu-kernel-pipeline": "lower-task-to-gpu,expand-math",
+    "gpu-kernel-pipeline": "lower-task-to-gpu,allow-contraction,expand-math",
     "cpu-kernel-pipeline": "lower-task-to-scf,expand-math",
     "cpu-pipeline": "graph-pipeline,lower-graph-to-tile,mlc-dce,mlc-cse,tile-pipeline,task-pipeline,cpu-kernel-pipeline",
 }

@@ -57,7 +57,7 @@ class AttentionOp(GraphOp, name="attention"):
         acc = compute_dtype(out.dtype)
         scores = attention_scores(b, q, k, xs[3] if len(xs) == 4 else None, scale=self.py("scale"), offset=self.py("offset"),
                                   left=self.py("left"), right=self.py("right"), softcap=self.py("softcap"))
-        weights = softmax_along(b, scores, 3, v.dtype, guarded=True)  # as ONNX says; and matrix units take factors of one type
+        weights = softmax_along(b, scores, 3, acc, guarded=True)
         batch, groups, length, _ = v.shape
         heads, queries = q.shape[1], q.shape[2]
         grouped = b.view(weights, (batch, groups, heads // groups, queries, length))

@@ -110,7 +110,11 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         for read in expanded_reads(node, producer, inlined):
             if read.value not in producer:
                 box = read_region(read, node, at, tuple(read.value.type.shape), len(tile))
-                loaded[read.value] = max(loaded.get(read.value, 0.0), _moved(box.extents, read.value, rates.sector))
+                # Of a box that is walked in strides, at most as many elements as there are points.
+                walked = {i for e in read.indices for i, c in enumerate(e.coefficients) if c}
+                most = volume([e for i, e in enumerate((*at.extents, *node.over)) if i in walked]) * element_bytes(read.value)
+                moved = min(_moved(box.extents, read.value, rates.sector), float(max(most, rates.sector)))
+                loaded[read.value] = max(loaded.get(read.value, 0.0), moved)
         for capture in expanded_captures(node, producer, inlined):
             if capture in producer:
                 return None
@@ -186,10 +190,13 @@ def candidates(node: Node, splits: Sequence[int]) -> Iterator[tuple[int, ...]]:
     if not rank or not volume(shape):
         yield tuple(max(d, 1) for d in shape)
         return
+    least = 4
     last = [shape[-1], *(s for s in splits if s < shape[-1] and rank > 1)]
     seen = set()
     for split, n, whole in product(range(rank), last, (True, False) if splits else (True,)):
         for size in _sizes(shape[split]):
+            if splits and split == rank - 1 and size < min(least, shape[split]):
+                continue
             tile = [1] * split + [size] + [d if whole else 1 for d in shape[split + 1:]]
             if split != rank - 1:
                 tile[-1] = n

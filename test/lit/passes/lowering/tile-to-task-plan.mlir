@@ -80,16 +80,19 @@ func.func @if(%c: tensor<i1>, %x: tensor<4xf32>) -> tensor<4xf32> {
 
 // -----
 
-// Slices are read and written in place; the carried value lives in the output, its next value is made aside and copied.
+// Slices are read and written in place. A carried value that is also stacked is read where the iteration before it was stacked.
 // CHECK-LABEL: func.func @loop
 // CHECK-SAME: (%[[S:[^:]*]]: memref<4xf32>, %[[X:[^:]*]]: memref<8x4xf32>, %[[LAST:[^:]*]]: memref<4xf32>, %[[ALL:[^:]*]]: memref<8x4xf32>)
-// CHECK: "task.copy"(%[[S]], %[[LAST]])
+// CHECK: "task.launch"(%[[S]], %{{[^,]*}}, %{{[^)]*}})
+// CHECK-NOT: task.copy
 // CHECK: scf.for %[[I:.*]] = %{{.*}} to %{{.*}} step %{{.*}} {
+// CHECK: %[[YI:.*]] = "task.slice"(%[[ALL]], %[[I]])
+// CHECK: %[[BEFORE:.*]] = arith.subi %[[I]], %{{.*}}
+// CHECK: %[[OLD:.*]] = "task.slice"(%[[ALL]], %[[BEFORE]])
 // CHECK: %[[BACK:.*]] = arith.subi %{{.*}}, %[[I]]
 // CHECK: %[[XI:.*]] = "task.slice"(%[[X]], %[[BACK]])
-// CHECK: %[[YI:.*]] = "task.slice"(%[[ALL]], %[[I]])
-// CHECK: "task.launch"(%[[LAST]], %[[XI]], %[[YI]])
-// CHECK: "task.copy"(%[[YI]], %[[LAST]])
+// CHECK: "task.launch"(%[[OLD]], %[[XI]], %[[YI]])
+// CHECK: "task.copy"(%{{.*}}, %[[LAST]])
 func.func @loop(%s: tensor<4xf32>, %x: tensor<8x4xf32>) -> (tensor<4xf32>, tensor<8x4xf32>) {
   %0:2 = "flow.loop"(%s, %x) ({
   ^bb0(%i: tensor<i64>, %a: tensor<4xf32>, %xi: tensor<4xf32>):
@@ -101,13 +104,13 @@ func.func @loop(%s: tensor<4xf32>, %x: tensor<8x4xf32>) -> (tensor<4xf32>, tenso
 
 // -----
 
-// A view of a carried value is saved before that value changes.
+// Carried values alternate between two sets of buffers, so a view of an old one is copied straight to the new one.
 // CHECK-LABEL: func.func @view_of_carried
 // CHECK: scf.for
-// CHECK: %[[V:.*]] = "task.view"
-// CHECK: %[[T:.*]] = "task.buffer"() {offset = -1 : i64} : () -> memref<6xf32>
-// CHECK: "task.copy"(%[[V]], %[[T]])
-// CHECK: "task.copy"({{.*}}%[[T]], %arg2, %arg3)
+// CHECK: "task.launch"(%[[OLD:.*]], %[[NEW:.*]]) {kernel
+// CHECK: %[[V:.*]] = "task.view"(%[[OLD]])
+// CHECK: "task.copy"(%[[V]], %{{.*}})
+// CHECK: "task.launch"(%[[NEW]], %[[OLD]]) {kernel
 func.func @view_of_carried(%x: tensor<2x3xf32>, %y: tensor<6xf32>) -> (tensor<2x3xf32>, tensor<6xf32>) {
   %0:2 = "flow.loop"(%x, %y) ({
   ^bb0(%i: tensor<i64>, %a: tensor<2x3xf32>, %b: tensor<6xf32>):
