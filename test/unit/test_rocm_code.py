@@ -241,3 +241,22 @@ def _facts(arch: str, threads: int = 256, **more: int) -> KernelFacts:
 ])
 def test_occupancy(kernel: KernelFacts, share: float) -> None:
     assert occupancy(kernel) == share
+
+
+@pytest.mark.parametrize(("arch", "flags"), [("gfx1100", 0x41), ("gfx1201", 0x4E)])
+def test_halves_of_a_register_are_loaded_side_by_side(arch: str, flags: int) -> None:
+    body = f"""%s = gpu.dynamic_shared_memory : memref<?xi8, {SHARED}>
+        %b = memref.view %s[%c0][] : memref<?xi8, {SHARED}> to memref<128xf16, {SHARED}>
+        %v = memref.load %0[%t] : memref<64xf16>
+        memref.store %v, %b[%t] : memref<128xf16, {SHARED}>
+        gpu.barrier
+        %c33 = arith.constant 33 : index
+        %o = arith.addi %t, %c33 : index
+        %x = memref.load %b[%t] : memref<128xf16, {SHARED}>
+        %y = memref.load %b[%o] : memref<128xf16, {SHARED}>
+        %p = vector.from_elements %x, %y : vector<2xf16>
+        vector.store %p, %1[%t] : memref<64xf16>, vector<2xf16>"""
+    text = module(body, "64xf16 64xf16", shared=256)
+    assert "_d16" not in assembly(text, arch)
+    (code,) = assemble.code_objects(lowered(text, arch), Target.parse(f"rocm:{arch}"))
+    assert int.from_bytes(code[48:52], "little") == flags  # no claim about ECC

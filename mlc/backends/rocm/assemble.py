@@ -25,8 +25,8 @@ _LINKERS = ("llvm/bin/ld.lld", "lib/llvm/bin/ld.lld")  # below ROCm's root; its 
 def machine(target: Target, opt_level: int) -> llvm.Machine:
     """The LLVM target machine of a ROCm target."""
     waves = "+wavefrontsize64,-wavefrontsize32" if target.warp == 64 else "+wavefrontsize32,-wavefrontsize64"
-    chooses = target.arch.startswith(("gfx10", "gfx11", "gfx12"))  # the others have waves of 64 only
-    return llvm.Machine(_TRIPLE, target.arch, waves if chooses else "", opt_level)
+    rdna = target.arch.startswith(("gfx11", "gfx12"))  # CDNA has waves of 64 only
+    return llvm.Machine(_TRIPLE, target.arch, f"{waves},-real-true16" if rdna else "", opt_level)
 
 
 def assembly(kernels: Sequence[Kernel], target: Target, opt_level: int = 3) -> str:

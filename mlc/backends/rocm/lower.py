@@ -1,5 +1,6 @@
 """gpu.module to LLVM IR text for AMD GPUs, one module per kernel, through upstream conversions."""
 
+import json
 import re
 
 from mlc.backends.cuda.intrinsics import math_to_intrinsics
@@ -51,7 +52,7 @@ def _kernel(function: ir.Operation, symbols: dict[str, ir.Operation], target: Ta
             PassManager.parse(_TO_LLVM.format(arch=target.arch, bits=32 if _is_small(function) else 64)).run(alone.operation)
         except MLIRError as error:
             raise CompilerError(f"kernel '{name}' to LLVM for {target.arch}: {error}") from error
-        _finish(alone, shared, one_cache=ordered)
+        _finish(alone, shared, _features(target, ordered))
     _check_lowered(alone, name)
     text = llvm.translate_module_to_llvmir(alone.operation)
     return Kernel(name, _portable(text), grid if isinstance(grid, list) else [grid], threads, shared)
@@ -82,11 +83,17 @@ def _elements(type_: ir.MemRefType) -> int:
     return 0 if "workgroup" in str(type_.memory_space) else SMALL_BUFFER
 
 
-def _finish(module: ir.Module, shared: int, one_cache: bool) -> None:
-    """The kernel's ops move from gpu.module to the top, and every pointer gets its address space.
+def _features(target: Target, ordered: bool) -> list[str]:
+    """LLVM features of one kernel. ordered: some barrier orders global memory."""
+    if target.arch.startswith("gfx9"):
+        return []
+    # As with ECC in registers, a 16-bit load is not to keep the other half of its register: it would wait for whoever loads that half.
+    # And a block that orders global memory runs on one compute unit instead of a pair of them: its barriers then have no cache to empty.
+    return ["+sramecc-support", *(["+cumode"] if ordered else [])]
 
-    one_cache: a block runs on one compute unit and not on a pair of them (RDNA), so that its barriers have no cache to invalidate.
-    """
+
+def _finish(module: ir.Module, shared: int, features: list[str]) -> None:
+    """The kernel's ops move from gpu.module to the top, and every pointer gets its address space."""
     parent = gpu_module(module)
     # Alignments in the text follow from it; without it i64 would count as aligned to 4 bytes.
     module.operation.attributes["llvm.data_layout"] = parent.attributes["llvm.data_layout"]
@@ -99,8 +106,8 @@ def _finish(module: ir.Module, shared: int, one_cache: bool) -> None:
         elif op.name == "llvm.func" and op.regions[0].blocks:
             _global_arguments(op)
             _private_stack(op)
-            if one_cache:
-                op.attributes["target_features"] = ir.Attribute.parse('#llvm.target_features<["+cumode"]>')
+            if features:
+                op.attributes["target_features"] = ir.Attribute.parse(f"#llvm.target_features<{json.dumps(features)}>")
         op.move_before(parent)
     parent.erase()
     for op in [op for op in operations(module.operation) if _is_fmod(op)]:
