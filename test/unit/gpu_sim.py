@@ -11,6 +11,7 @@ import numpy as np
 from gpu_sim_access import DYNAMIC, strides_of
 from gpu_sim_core import Lanes, Program, dtype_of
 from gpu_sim_memory import POISON, Fault, Ref, Shadow, Space
+from gpu_sim_traces import Traces
 
 from mlc.dialects._ext import operations
 from mlc.ir.mlir import ir
@@ -18,6 +19,8 @@ from mlc.ir.mlir import ir
 LANES = 4096  # that run together: enough to hide Python's own time, few enough to stay in caches
 SHARED = 1 << 22  # bytes of shared memory of the blocks that run together
 _FAMILIES = (gpu_sim_access, gpu_sim_ops, gpu_sim_vector, gpu_sim_warp)  # importing them registers their ops
+
+_READS = ("memref.load", "vector.load", "vector.maskedload", "vector.gather")
 
 Argument = tuple[np.ndarray, int]
 
@@ -40,6 +43,7 @@ class Kernel:
         self.types = [a.type for a in arguments]
         self.count, self.statics = count, arguments[count:count + statics]
         self.granule = _granule(function)
+        self.written = [any(use.owner.operation.name not in _READS for use in a.uses) for a in arguments[:count]]
         self.code = self.program.block(block)
 
     def launch(self, *arguments: Argument) -> None:
@@ -47,6 +51,9 @@ class Kernel:
         if len(arguments) != self.count:
             raise Fault(f"kernel @{self.name} takes {self.count} buffers, got {len(arguments)}")
         refs = [_buffer(f"argument {i} of kernel @{self.name}", t, *a) for i, (t, a) in enumerate(zip(self.types, arguments))]
+        for ref, written in zip(refs, self.written):
+            if written and self.grid * self.threads > 1:
+                ref.space.shadow = Traces(ref.dtype.itemsize, ref.offset, int(np.prod(ref.shape)))
         together = max(1, min(LANES // self.threads, SHARED // max(1, self.dynamic), self.grid))
         with np.errstate(all="ignore"):
             for first in range(0, self.grid, together):

@@ -18,7 +18,7 @@ def load(lanes: Lanes, ref: Ref, indices: Sequence[Any], width: int, alignment: 
     position = locate(ref, indices, lanes.mask, width)
     space, size = ref.space, ref.dtype.itemsize
     check_alignment(position, max(alignment, size), lanes.mask)
-    if space.start is None and not np.ndim(position):
+    if space.start is None and space.shadow is None and not np.ndim(position):
         first = int(position) // size
         return space.view(ref.dtype)[first:first + width]
     position = np.broadcast_to(position, lanes.count)
@@ -27,8 +27,8 @@ def load(lanes: Lanes, ref: Ref, indices: Sequence[Any], width: int, alignment: 
     at = position + start if active is None else (position + start)[active]
     if space.shadow is not None:
         shadow = space.shadow
-        thread = lanes.thread if active is None else lanes.thread[active]
-        shadow.read(spread(at, width * size // shadow.granule, shadow.granule), (shadow.base + 1 + thread)[:, None])
+        own = shadow.own(lanes, slice(None) if active is None else active)
+        shadow.read(spread(at, width * size // shadow.granule, shadow.granule), own)
     found = space.view(ref.dtype)[spread(at, width, size)]
     if active is None:
         return found
@@ -56,7 +56,7 @@ def store(lanes: Lanes, ref: Ref, indices: Sequence[Any], value: Any, alignment:
     if shadow is not None:
         pieces = size // shadow.granule
         differs = np.repeat(bits(view[elements]) != wanted, pieces, 1) if pieces > 1 else bits(view[elements]) != wanted
-        shadow.write(spread(at, width * pieces, shadow.granule), (shadow.base + 1 + lanes.thread[active])[:, None], differs)
+        shadow.write(spread(at, width * pieces, shadow.granule), shadow.own(lanes, active), differs)
     view[elements] = value
     if (bits(view[elements]) != wanted).any():
         raise Fault(f"data race: two threads write different values to one place of {space.name}")
@@ -311,8 +311,7 @@ def _async_copy(program: Program, op: ir.Operation) -> Step:
         assert shadow is not None and to.space.start is not None
         at = np.broadcast_to(position, lanes.count) + to.space.start
         pieces = spread(at[active], size // shadow.granule, shadow.granule)
-        own = (shadow.base + 1 + lanes.thread[active])[:, None]
-        shadow.write(pieces, own, True, IN_FLIGHT)
+        shadow.write(pieces, shadow.own(lanes, active), True, IN_FLIGHT)
         if (shadow.writer[pieces] == shadow.base).any():
             raise Fault("data race: two threads copy to one place of shared memory")
         bytes_at = spread(at, size, 1)
@@ -348,7 +347,7 @@ def _wait(program: Program, op: ir.Operation) -> Step:
             shadow, at = copy.space.shadow, copy.bytes_at[landed]
             assert shadow is not None
             copy.space.data[at] = copy.values[landed]
-            shadow.land(at[:, ::shadow.granule] // shadow.granule, (shadow.base + 1 + lanes.thread[landed])[:, None])
+            shadow.land(at[:, ::shadow.granule] // shadow.granule, shadow.own(lanes, landed))
             copy.waiting &= ~done
         lanes.copies = [c for c in lanes.copies if c.waiting.any()]
 

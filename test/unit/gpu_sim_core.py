@@ -88,6 +88,7 @@ class Lanes:
     mask: np.ndarray | None = None
     copies: list[Any] = field(default_factory=list)  # asynchronous ones under way
     committed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # groups, per lane
+    epoch: Any = 0  # barriers that the block has passed; per lane where blocks differ
 
     @property
     def count(self) -> int:

@@ -1,4 +1,4 @@
-"""Memories of a simulated GPU, as bytes; every access checks bounds, alignment and, in shared memory, initialisation and races."""
+"""Memories of a simulated GPU, as bytes, and their checks: bounds, alignment, and what is known of each piece of shared memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Space:
     def __init__(self, name: str, data: np.ndarray, size: int, start: np.ndarray | None = None) -> None:
         self.name, self.data, self.size, self.start = name, data, size, start
         self.written = False
-        self.shadow: Shadow | None = None
+        self.shadow: Any = None  # a Shadow, or the Traces of an argument that is written
         self._views: dict[np.dtype, np.ndarray] = {}
 
     def view(self, dtype: np.dtype) -> np.ndarray:
@@ -71,6 +71,10 @@ class Shadow:
         else:
             for tags in (self.writer, self.reader):
                 tags.reshape(-1, size // self.granule)[blocks] = 0
+
+    def own(self, lanes: Any, active: Any = slice(None)) -> np.ndarray:
+        """Tags of lanes."""
+        return (self.base + 1 + lanes.thread[active])[:, None]
 
     def read(self, at: np.ndarray, own: Any) -> None:
         """Threads read pieces `at`; `own` has their tags, or is `base` where a value goes to several threads."""

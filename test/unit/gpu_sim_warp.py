@@ -47,6 +47,7 @@ def _barrier(program: Program, op: ir.Operation) -> Step:
             if (arrived.any(1) != arrived.all(1)).any():
                 raise Fault("a barrier that only some threads of a block reach")
             blocks = None if arrived.all() else np.flatnonzero(arrived.any(1))
+        lanes.epoch = lanes.epoch + (1 if blocks is None else lanes.mask.astype(np.int64))
         assert lanes.shared.shadow is not None
         lanes.shared.shadow.barrier(blocks, lanes.shared.size)
 
@@ -188,7 +189,7 @@ def _mfma(program: Program, op: ir.Operation) -> Step:
     m, n, k, blocks = (op.attributes[name].value for name in ("m", "n", "k", "blocks"))
     if blocks != 1 or op.attributes["cbsz"].value or op.attributes["abid"].value or "none" not in str(op.attributes["blgp"]):
         raise Fault("the simulator has no mfma of several blocks, broadcasts or permutations")
-    out, element = (str(v.type.element_type) for v in (op.results[0], op.operands[0]))
+    out, element = (str(getattr(v.type, "element_type", v.type)) for v in (op.results[0], op.operands[0]))
     return _product(program, op, f"mfma.{out}_{m}x{n}x{k}_{element}")
 
 

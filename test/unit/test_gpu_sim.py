@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from gpu_sim import Fault, kernels_of, launch
 
+from mlc.dtypes import BY_NAME
 from mlc.ir.context import make_context
 from mlc.ir.mlir import ir
+from mlc.layout.fragments import ATOMS
 
 SHARED = "#gpu.address_space<workgroup>"
 
@@ -368,3 +370,112 @@ def test_a_misaligned_asynchronous_copy_is_a_fault() -> None:
 def test_a_misaligned_ldmatrix_is_a_fault() -> None:
     with pytest.raises(Fault, match=r"(misaligned|out of bounds).*nvgpu.ldmatrix"):
         _matmul(shift="%c4")
+
+
+# -- global memory ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("barrier", "other", "message"), [
+    ("gpu.barrier", "%t, %c0", None), ("gpu.barrier", "%turned, %c0", None), ("", "%t, %c0", None),
+    ("", "%turned, %c0", "another thread with no barrier between, wrote.*memref.load"),
+    ("gpu.barrier", "%t, %next", "another block.* wrote.*memref.load")])
+def test_reading_back_what_was_written(barrier: str, other: str, message: str | None) -> None:
+    """A thread may read from an argument what its block wrote, after a barrier."""
+    body = f"""
+        %o = arith.muli %b, %c32 : index
+        %i = arith.addi %o, %t : index
+        %v = memref.load %x[%i] : memref<64xf32>
+        memref.store %v, %y[%i] : memref<64xf32>
+        {barrier}
+        %turned = arith.subi %c31, %t : index
+        %zero = arith.muli %b, %c32 : index
+        %next = arith.subi %c32, %zero : index
+        %b0 = arith.addi {other} : index
+        %at = arith.{"addi %b0, %zero" if "next" not in other else "addi %b0, %c0"} : index
+        %w = memref.load %y[%at] : memref<64xf32>"""
+    if message is None:
+        _simulate("%x: memref<64xf32>, %y: memref<64xf32>", body, _numbers(64), np.zeros(64, np.float32), grid=2)
+        return
+    with pytest.raises(Fault, match=message):
+        _simulate("%x: memref<64xf32>, %y: memref<64xf32>", body, _numbers(64), np.zeros(64, np.float32), grid=2)
+
+
+@pytest.mark.parametrize(("value", "fine"), [("%c1", True), ("%b", False)])
+def test_blocks_that_write_one_place(value: str, fine: bool) -> None:
+    body = f"%v = arith.index_cast {value} : index to i64\nmemref.store %v, %y[%t] : memref<32xi64>"
+    if fine:
+        _simulate("%y: memref<32xi64>", body, np.zeros(32, np.int64), grid=200)
+        return
+    with pytest.raises(Fault, match="two threads write different values|writes another value"):
+        _simulate("%y: memref<32xi64>", body, np.zeros(32, np.int64), grid=200)
+
+
+def test_writing_what_another_thread_has_read() -> None:
+    body = """%turned = arith.subi %c31, %t : index
+        %v = memref.load %y[%turned] : memref<32xf32>
+        memref.store %v, %y[%t] : memref<32xf32>"""
+    with pytest.raises(Fault, match="another thread with no barrier between, read.*memref.store"):
+        _simulate("%y: memref<32xf32>", body, _numbers(32))
+
+
+# -- matrix instructions by their layouts -------------------------------------------------------------------------------
+
+_OPS = {
+    "mma": 'nvgpu.mma.sync(%fa, %fb, %fc) {{mmaShape = [{m}, {n}, {k}]{extra}}} : ({a}, {b}, {c}) -> {c}',
+    "mfma": "amdgpu.mfma {m}x{n}x{k} %fa * %fb + %fc {{abid = 0 : i32, cbsz = 0 : i32}} blgp = none : {a}, {b}, {c}",
+    "wmma": "amdgpu.wmma {m}x{n}x{k} %fa * %fb + %fc : {a}, {b}, {c}",
+}
+_SIMULATED = [name for name, atom in ATOMS.items() if atom.b is not None and "e4m3" not in name]
+
+
+@pytest.mark.parametrize("name", _SIMULATED)
+def test_matrix_instructions(name: str) -> None:
+    """Two warps, each with a tile of its own, whose lanes' elements are put down and picked up by the tables of the instruction."""
+    atom = ATOMS[name]
+    assert atom.a is not None and atom.b is not None
+    (m, n, k), warp = atom.shape, atom.c.lanes
+    types = [BY_NAME["f32" if atom.input == "tf32" else atom.input]] * 2 + [BY_NAME[atom.output]]
+    rng = np.random.default_rng(5)
+    tiles = [rng.integers(-4, 5, (2, *shape)).astype(t.numpy) for shape, t in zip(((m, k), (k, n), (m, n)), types)]
+    held = [np.zeros((2, warp, f.size), t.numpy) for f, t in zip((atom.a, atom.b, atom.c), types)]
+    for fragment, tile, lanes in zip((atom.a, atom.b, atom.c), tiles, held):
+        for lane, e in np.ndindex(warp, fragment.size):
+            lanes[:, lane, e] = tile[:, *fragment.at(lane, e)]
+    found = np.zeros_like(held[2])
+    sizes = [f.size for f in (atom.a, atom.b, atom.c)]
+    packed = [f"{32 // t.bits}x" if name.startswith("mma") else "" for t in types[:2]]
+    packed = [*packed, "2x" if packed[0] else ""]
+    vectors = [f"vector<{s // int(p[:-1] or 1) if p else s}x{p}{t.name}>" if s > 1 else t.name for s, p, t in zip(sizes, packed, types)]
+    loads = "".join(f"""
+        %n{i} = arith.constant {s} : index
+        %i{i} = arith.muli %t, %n{i} : index
+        %l{i} = vector.load %{i}[%i{i}] : memref<{2 * warp * s}x{t.name}>, vector<{s}x{t.name}>
+        %f{i} = vector.{f"shape_cast %l{i} :" if s > 1 else f"extract %l{i}[0] : {v} from"} vector<{s}x{t.name}>
+        {f"to {v}" if s > 1 else ""}""".replace("%0[", "%x0[").replace("%1[", "%x1[").replace("%2[", "%x2[")
+                    for i, (s, t, v) in enumerate(zip(sizes, types, vectors)))
+    op = next(text for kind, text in _OPS.items() if name.startswith(kind)).format(
+        m=m, n=n, k=k, a=vectors[0], b=vectors[1], c=vectors[2], extra=", tf32Enabled" if atom.input == "tf32" else "")
+    op = op.replace("%fa", "%f0").replace("%fb", "%f1").replace("%fc", "%f2")
+    arguments = [*held, found]
+    names = [f"%x{i}: memref<{a.size}x{t.name}>" for i, (a, t) in enumerate(zip(arguments, [*types, types[2]]))]
+    _simulate(", ".join(names), f"""{loads}
+        %d = {op}
+        %flat = vector.shape_cast %d : {vectors[2]} to vector<{sizes[2]}x{types[2].name}>
+        vector.store %flat, %x3[%i2] : memref<{found.size}x{types[2].name}>, vector<{sizes[2]}x{types[2].name}>""",
+              *arguments, threads=2 * warp, warp=warp)
+    expected = tiles[0].astype(np.float64) @ tiles[1].astype(np.float64) + tiles[2].astype(np.float64)
+    for lane, e in np.ndindex(warp, atom.c.size):
+        np.testing.assert_array_equal(found[:, lane, e], expected[:, *atom.c.at(lane, e)])
+
+
+def test_matrix_instructions_need_whole_warps() -> None:
+    body = """%z = arith.constant dense<0.0> : vector<2x2xf32>
+        %a = arith.constant dense<1.0> : vector<4x2xf16>
+        %w = arith.constant dense<1.0> : vector<2x2xf16>
+        %p = arith.cmpi ult, %t, %c16 : index
+        scf.if %p {
+          %d = nvgpu.mma.sync(%a, %w, %z) {mmaShape = [16, 8, 16]}
+            : (vector<4x2xf16>, vector<2x2xf16>, vector<2x2xf32>) -> vector<2x2xf32>
+        }"""
+    with pytest.raises(Fault, match=r"whole warp.*nvgpu.mma.sync"):
+        _simulate("", body)
