@@ -65,6 +65,26 @@ class Target:
         return replace(target, **dict(_override(text, item) for item in overrides)) if overrides else target
 
     @staticmethod
+    def parse_all(text: str) -> "tuple[Target, ...]":
+        """As `parse`, but `rocm:gfx90a,gfx942` is two; facts (`key=value`) are of the architecture before them."""
+        first, *rest = text.strip().split(",")
+        texts, kind = [first], first.partition(":")[0]
+        for item in rest:
+            if "=" in item:
+                texts[-1] += f",{item}"
+            elif kind not in _SEVERAL:
+                raise TargetError(f"target '{text}' names another architecture, '{item}'",
+                                  hint=f"what one artifact can hold for several architectures: {', '.join(_SEVERAL)}")
+            else:
+                texts.append(f"{kind}:{item.strip()}")
+        targets = tuple(map(Target.parse, texts))
+        archs = [t.arch for t in targets]
+        twice = next((a for a in archs if archs.count(a) > 1), None)
+        if twice is not None:
+            raise TargetError(f"target '{text}' names {twice} twice")
+        return targets
+
+    @staticmethod
     def host() -> "Target":
         """This machine's CPU: the highest level it has, its extra features, cores this process may use, and its cache sizes."""
         flags = _cpu_flags()
@@ -137,6 +157,8 @@ _FACTS: dict[str, dict[str, Target]] = {
 }
 
 _OVERRIDABLE = tuple(f.name for f in fields(Target) if f.name not in ("kind", "arch"))
+
+_SEVERAL = ("rocm",)  # kinds of which an artifact can hold code for several architectures
 
 # /proc/cpuinfo flags that a level needs; each level includes the ones before it.
 _V2 = frozenset("cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3".split())

@@ -9,23 +9,33 @@ import click
 
 from mlc.cli.params import Common, common, compiling, existing_file, staged_output, writable_file
 from mlc.cli.table import table, tensor
-from mlc.errors import ResourceError
+from mlc.errors import OptionError, ResourceError
 from mlc.options import format_size
 
-LEVELS = ("graph", "tile", "task", "gpu", "llvm", "asm", "artifact")
+LEVELS = ("graph", "tile", "task", "gpu", "llvm", "asm", "kernels", "artifact")
 
 
 @click.command()
 @click.argument("model")
 @click.option("-o", "--output", metavar="FILE", help="Default: MODEL's name with .mlc, here; with --emit LEVEL: standard output.")
 @compiling
-@click.option("--emit", type=click.Choice(LEVELS), default="artifact", show_default=True, help="Stop at a level and write its text.")
+@click.option("--emit", type=click.Choice(LEVELS), default="artifact", show_default=True, help="Stop at a level and write it.")
+@click.option("--output-dir", metavar="DIR", help="With --emit kernels: gets a code object and a description of each kernel.")
 @click.option("--dump-dir", metavar="DIR", help="Write the IR of every level there.")
 @click.option("--timing", is_flag=True, help="Show where the compile time goes.")
 @common
-def command(model: str, output: str | None, options: dict[str, Any], emit: str, dump_dir: str | None, timing: bool, common: Common) -> None:
+def command(model: str, output: str | None, options: dict[str, Any], emit: str, output_dir: str | None, dump_dir: str | None, timing: bool,
+            common: Common) -> None:
     """Compile an ONNX model to an .mlc artifact."""
     source = existing_file(model, "MODEL")
+    if (emit == "kernels") != (output_dir is not None) or (output_dir is not None and output is not None):
+        raise OptionError("--emit kernels takes --output-dir DIR instead of --output, and nothing else takes it")
+    if output_dir is not None:
+        make_directory(output_dir, "--output-dir")
+        request = {"model": str(source), "output": output_dir, "emit": emit, "dump_dir": dump_dir, "timing": timing, **options}
+        answer = common.run("compile", f"compiling {source.name}", request)
+        common.say(f"{source} -> {answer['files']} kernels in {output_dir}")
+        return
     to_stdout = output == "-" or (output is None and emit != "artifact")
     destination = None if to_stdout else writable_file(output or f"{source.stem}.mlc", "--output")
     if dump_dir is not None:

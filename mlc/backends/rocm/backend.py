@@ -7,7 +7,7 @@ from mlc.backends.base import Done
 from mlc.backends.gpu_backend import Coded, GpuBackend, Kernel
 from mlc.backends.rocm import assemble
 from mlc.backends.rocm.code_object import CodeObject, KernelFacts, occupancy, read_code_object
-from mlc.backends.rocm.lower import lower_kernels
+from mlc.backends.rocm.lower import RocmKernel, lower_kernels
 from mlc.errors import CompilerError
 from mlc.ir.mlir import ir
 
@@ -16,7 +16,7 @@ class RocmBackend(GpuBackend):
     """Raises what `assemble.code_objects` raises, and CompilerError for a kernel that no GPU of the architecture can run."""
 
     def lower(self, module: ir.Module) -> list[Kernel]:
-        return lower_kernels(module, self.target)
+        return [*lower_kernels(module, self.target)]
 
     def assembly(self, kernels: Sequence[Kernel]) -> str:
         return assemble.assembly(kernels, self.target, self.opt_level)
@@ -26,7 +26,8 @@ class RocmBackend(GpuBackend):
         for kernel, data in zip(kernels, assemble.code_objects(kernels, self.target, self.opt_level, done=done)):
             member = f"objects/{self.target.arch}/{kernel.name}.hsaco"
             facts = _checked(kernel, read_code_object(data, member))
-            coded.append(Coded(member, facts.name, data, {"shared_bytes": 0, **_recorded(facts)}))
+            arguments = [{"bytes": b.bytes, "access": b.access} for b in kernel.buffers] if isinstance(kernel, RocmKernel) else []
+            coded.append(Coded(member, facts.name, data, {"shared_bytes": 0, "arguments": arguments, **_recorded(facts)}))
         return coded
 
 

@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import dataclass
 
 from mlc.backends.cuda.intrinsics import math_to_intrinsics
 from mlc.backends.cuda.lower import gpu_module
 from mlc.backends.gpu_backend import Kernel
 from mlc.backends.rocm.barriers import relax_barriers
+from mlc.backends.rocm.buffers import Buffer, buffers_of
 from mlc.backends.rocm.shuffles import lower_shuffles
 from mlc.dialects._ext import operations, to_py
 from mlc.errors import CompilerError
@@ -28,7 +30,14 @@ _TO_LLVM = (
 )
 
 
-def lower_kernels(module: ir.Module, target: Target) -> list[Kernel]:
+@dataclass(frozen=True)
+class RocmKernel(Kernel):
+    """buffers: its arguments, in order."""
+
+    buffers: tuple[Buffer, ...] = ()
+
+
+def lower_kernels(module: ir.Module, target: Target) -> list[RocmKernel]:
     """The kernels of `gpu.module @kernels`, in order. Their block memory is part of their code: `shared` says how much, none is dynamic.
 
     Raises CompilerError where a conversion fails, or a kernel calls a function that nothing defines.
@@ -38,7 +47,7 @@ def lower_kernels(module: ir.Module, target: Target) -> list[Kernel]:
     return [_kernel(op.operation, symbols, target) for op in body.operations if op.operation.name == "gpu.func"]
 
 
-def _kernel(function: ir.Operation, symbols: dict[str, ir.Operation], target: Target) -> Kernel:
+def _kernel(function: ir.Operation, symbols: dict[str, ir.Operation], target: Target) -> RocmKernel:
     name = function.attributes["sym_name"].value
     threads = volume(to_py(function.attributes["known_block_size"]))
     grid, shared = to_py(function.attributes["task.grid"]), to_py(function.attributes["task.shared"])
@@ -47,7 +56,8 @@ def _kernel(function: ir.Operation, symbols: dict[str, ir.Operation], target: Ta
         math_to_intrinsics(alone.operation, name)
         body = next(op for op in operations(alone.operation) if op.name == "gpu.func")
         lower_shuffles(body, target)
-        ordered = relax_barriers(body)
+        buffers = buffers_of(body)
+        ordered = relax_barriers(body, buffers)
         try:
             PassManager.parse(_TO_LLVM.format(arch=target.arch, bits=32 if _is_small(function) else 64)).run(alone.operation)
         except MLIRError as error:
@@ -55,7 +65,8 @@ def _kernel(function: ir.Operation, symbols: dict[str, ir.Operation], target: Ta
         _finish(alone, shared, _features(target, ordered))
     _check_lowered(alone, name)
     text = llvm.translate_module_to_llvmir(alone.operation)
-    return Kernel(name, _portable(text), grid if isinstance(grid, list) else [grid], threads, shared)
+    return RocmKernel(name, _portable(text), grid if isinstance(grid, list) else [grid], threads, shared,
+                      buffers=buffers)
 
 
 def _alone(function: ir.Operation, symbols: dict[str, ir.Operation]) -> ir.Module:
@@ -178,4 +189,4 @@ def _portable(text: str) -> str:
     return f"{text[:flags.end()]}, !{number}{text[flags.end():]}{version}"
 
 
-__all__ = ["CODE_OBJECT_VERSION", "Kernel", "lower_kernels"]
+__all__ = ["CODE_OBJECT_VERSION", "RocmKernel", "lower_kernels"]

@@ -8,8 +8,12 @@ from mlc.progress import Report
 
 
 def job(request: Request, report: Report) -> Answer:
-    """request: model, emit, output (a staging path), and what `params.compiling` adds."""
+    """request: model, emit, output (a staging path; for kernels, a directory), and what `params.compiling` adds."""
     output = Path(request["output"])
+    if request["emit"] == "kernels":
+        from mlc.backends.rocm.kernels import write_kernels
+
+        return {"files": len(write_kernels(build_of(request, report).artifact, output))}
     if request["emit"] != "artifact":
         from mlc.driver import emit
 

@@ -1,0 +1,97 @@
+"""ONNX models to ROCm artifacts, without a GPU: what the plan records, and kernels as files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from mlc.artifact import Artifact
+from mlc.backends.rocm.code_object import read_code_object
+from mlc.backends.rocm.kernels import write_kernels
+from mlc.backends.rocm.variants import join
+from mlc.driver import compile_model, emit
+from mlc.errors import OptionError, TargetError
+from mlc.options import CompileOptions
+from mlc.target import Target
+
+
+def product() -> onnx.ModelProto:
+    """Softmax(x w), with a weight."""
+    w = np.random.default_rng(0).standard_normal((64, 48)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["t"], name="product"), helper.make_node("Softmax", ["t"], ["y"], name="shares")]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [32, 64])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [32, 48])], [numpy_helper.from_array(w, "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def artifact(target: str) -> Artifact:
+    return compile_model(product(), CompileOptions(target=Target.parse(target)))
+
+
+@pytest.mark.parametrize("arch", ["gfx90a", "gfx942", "gfx1100", "gfx1201"])
+def test_the_plan_records_what_kernels_use(arch: str) -> None:
+    made = artifact(f"rocm:{arch}")
+    for kernel in made.plan["kernels"]:
+        (facts,) = read_code_object(made.objects[kernel["object"]]).kernels
+        assert (kernel["symbol"], kernel["registers"], kernel["lds_bytes"]) == (facts.name, facts.vgprs, facts.lds_bytes)
+        assert kernel["spill_bytes"] == kernel["scratch_bytes"] == kernel["shared_bytes"] == 0
+        assert 0 < kernel["occupancy"] <= 1 and kernel["threads"] == facts.threads and kernel["object"].startswith(f"objects/{arch}/")
+
+
+def test_equal_input_gives_an_equal_artifact() -> None:
+    one, two = artifact("rocm:gfx942"), artifact("rocm:gfx942")
+    assert one.plan == two.plan and one.objects == two.objects
+
+
+def test_assembly_of_a_model() -> None:
+    text = emit(product(), CompileOptions(target=Target.parse("rocm:gfx1100")), "asm")
+    assert '.amdgcn_target "amdgcn-amd-amdhsa--gfx1100"' in text and "s_endpgm" in text
+
+
+def test_kernels_as_files(tmp_path: Path) -> None:
+    made = artifact("rocm:gfx942")
+    paths = write_kernels(made, tmp_path)
+    assert len(paths) == len(made.plan["kernels"])
+    assert json.loads((tmp_path / "plan.json").read_text())["steps"] == made.plan["steps"]
+    written: set[str] = set()
+    for path in paths:
+        assert read_code_object(path.read_bytes()).arch == "gfx942"
+        described = json.loads(path.with_suffix(".json").read_text())
+        assert described["block"][1:] == described["grid"][1:] == [1, 1] and described["dynamic_lds_bytes"] == 0
+        assert [a["offset"] for a in described["arguments"]] == [8 * i for i in range(len(described["arguments"]))]
+        for launch in described["launches"]:
+            assert len(launch) == len(described["arguments"])
+            written |= {ref["space"] for ref, a in zip(launch, described["arguments"]) if "write" in a["access"]}
+            assert all("write" not in a["access"] for ref, a in zip(launch, described["arguments"]) if ref["space"] in ("input", "weight"))
+    assert "output" in written
+
+
+def test_kernels_of_two_architectures_and_of_another_kind(tmp_path: Path) -> None:
+    paths = write_kernels(join([artifact("rocm:gfx90a"), artifact("rocm:gfx1100")]), tmp_path)
+    assert {p.parent.name for p in paths} == {"gfx90a", "gfx1100"}
+    with pytest.raises(OptionError, match="cannot be written as AMD code objects"):
+        write_kernels(artifact("cpu:x86-64-v3"), tmp_path)
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("rocm:gfx90a,gfx942", ["rocm:gfx90a", "rocm:gfx942"]),
+    ("rocm:gfx90a,sms=110,gfx942,sms=38", ["rocm:gfx90a,sms=110", "rocm:gfx942,sms=38"]),
+    ("rocm:gfx942,features=mfma", ["rocm:gfx942,features=mfma"]),
+    ("cuda:sm_80,sms=1", ["cuda:sm_80,sms=1"]),
+])
+def test_targets_of_several_architectures(text: str, expected: list[str]) -> None:
+    assert [str(t) for t in Target.parse_all(text)] == expected
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("rocm:gfx90a,gfx943", r"unknown rocm architecture 'gfx943'\n.*did you mean 'gfx942'"),
+    ("rocm:gfx942,gfx942", "names gfx942 twice"),
+    ("cuda:sm_80,sm_90a", r"names another architecture, 'sm_90a'"),
+    ("rocm:gfx942,lds=3", "unknown target fact 'lds'"),
+])
+def test_bad_lists_of_targets(text: str, message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        Target.parse_all(text)
