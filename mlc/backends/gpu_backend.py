@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mlc.backends.base import Built, Done, Run
-from mlc.backends.gpu_plan import Plan, plan_of
+from mlc.backends.gpu_plan import Plan, add_tensor_maps, plan_of
 from mlc.errors import CompilerError
 from mlc.ir.mlir import ir
 from mlc.passes.tile.model import volume
@@ -17,13 +17,17 @@ PIPELINE = "gpu-kernel-pipeline"
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel. text: an LLVM IR module with one entry point, `name`. grid: blocks; threads: of a block; shared: its bytes of memory."""
+    """One kernel. text: an LLVM IR module with one entry point, `name`. grid: blocks; threads: of a block; shared: its bytes of memory.
+
+    maps: the tensor maps that follow the buffers among its arguments (see `gpu_plan.tensor_maps`).
+    """
 
     name: str
     text: str
     grid: list[int]
     threads: int
     shared: int
+    maps: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class GpuBackend(ABC):
     def build(self, module: ir.Module, run: Run, done: Done) -> Built:
         plan = _take_plan(module)
         kernels = self._kernels(plan, module, run)
+        add_tensor_maps(plan.steps, {kernel.name: kernel.maps for kernel in kernels})
         coded = self.code(kernels, done)
         entries = [_entry(kernel, each, plan) for kernel, each in zip(kernels, coded)]
         objects = {each.member: each.code for each in coded}

@@ -1,10 +1,13 @@
 """The plan as data: @main of the task level becomes the JSON steps of docs/architecture.md, which a GPU runtime follows on the host."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlc.dialects._ext import to_py
 from mlc.errors import CompilerError
 from mlc.ir.mlir import arith, ir
+from mlc.passes.gpu.hopper.tma import TENSOR_MAPS
 from mlc.passes.tile.model import element_bytes, volume
 
 Step = dict[str, Any]
@@ -199,6 +202,27 @@ class _PlanBuilder:
                            "body": body})
 
 
+def tensor_maps(function: ir.Operation) -> tuple[dict[str, Any], ...]:
+    """The tensor maps among a kernel function's arguments, behind its buffers and in order.
+
+    Each has `argument` (its number), `buffer` (number of the argument that it describes), and what the host encodes: `dtype`, `shape`,
+    `strides` and `box` in elements, outermost first, and `swizzle` in bytes.
+    """
+    return tuple(to_py(function.attributes[TENSOR_MAPS])) if TENSOR_MAPS in function.attributes else ()
+
+
+def add_tensor_maps(steps: list[Step], maps: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Appends to the launches of each kernel named in `maps` its tensor maps, which refer to the launch's buffers."""
+    for step in steps:
+        if step["op"] == "launch":
+            buffers = list(step["args"])
+            for map_ in maps.get(step["kernel"], ()):
+                fields = {name: map_[name] for name in ("dtype", "shape", "strides", "box", "swizzle")}
+                step["args"].append({"tensormap": {"buffer": buffers[map_["buffer"]], **fields}})
+        for inner in ("body", "then", "else"):
+            add_tensor_maps(step.get(inner, []), maps)
+
+
 def expression(op: str, a: Expr, b: Expr) -> Expr:
     """`[op, a, b]`, or the number or operand it plainly is."""
     if isinstance(a, int) and isinstance(b, int) and op in ("add", "sub", "mul"):
@@ -221,4 +245,4 @@ def _last(block: ir.Block) -> ir.Operation:
     return block.operations[len(block.operations) - 1].operation
 
 
-__all__ = ["Expr", "Plan", "Step", "expression", "plan_of"]
+__all__ = ["Expr", "Plan", "Step", "add_tensor_maps", "expression", "plan_of", "tensor_maps"]

@@ -26,7 +26,9 @@ class KernelOp(TaskOp, name="kernel"):
     """One grid of blocks. Body arguments: memrefs (`inputs` read-only ones, then outputs), then one index per grid dimension: the block.
 
     On targets that have threads, `threads` is their number in a block, `alignment` the bytes that each memref's start is aligned to,
-    `shared` the bytes of the block's shared memory, and `scratch` the offset of its part in which warps join reductions.
+    `shared` the bytes of the block's shared memory, and `scratch` the offset of its part in which warps join reductions. `constants` are
+    the numbers of the memrefs that are weights in every launch: no earlier launch writes them. Blocks are taken row-major, except with a
+    `band`: then along the last but one dimension of the grid, so many of its indices, before the last one changes.
 
     Example:
       "task.kernel"() ({
@@ -50,6 +52,8 @@ class KernelOp(TaskOp, name="kernel"):
     alignment: list | None = None
     shared: int = 0
     scratch: int = 0
+    constants: list = []
+    band: int | None = None
     body: Region
 
     def check(self) -> None:
@@ -63,6 +67,8 @@ class KernelOp(TaskOp, name="kernel"):
             raise VerifyError(f"declares {self.inputs} inputs of {len(buffers)} buffers")
         if self.threads is not None and self.threads < 1:
             raise VerifyError(f"needs a positive number of threads, got {self.threads}")
+        if self.band is not None and (self.band < 1 or len(self.grid) < 2):
+            raise VerifyError(f"has a band of {self.band} in the grid {self.grid}, expected a positive one in two dimensions or more")
 
 
 class EndOp(TaskOp, name="end"):
@@ -210,7 +216,8 @@ class MmaOp(TaskOp, name="mma"):
 
     On targets with threads, `warps` gives how many warps share the [rows, columns, depth] of the box (depth: each has a part of the
     reduction), `step` the reduction points of one pipeline stage, `stages` how many stages are in shared memory at once, and `workspace`
-    where they lie there.
+    where they lie there. The atom "wgmma.m64k16" has one more warp, the kernel's last, which brings the stages by TMA; c may lie where the
+    stages do, and takes their place.
 
     Example:
       "task.mma"(%a, %b, %c, %o) {atom = "fma", extents = [16, 64, 256], reductions = 1, maps = [

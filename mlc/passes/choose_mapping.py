@@ -10,7 +10,10 @@ from mlc.errors import CompilerError
 from mlc.ir.mlir import ir
 from mlc.layout.mapping import TaskMap, repeat, spatial
 from mlc.passes.gpu.block import WIDEST, aligned_lanes
-from mlc.passes.gpu.contraction import product_of
+from mlc.passes.gpu.contraction import Product, product_of
+from mlc.passes.gpu.hopper.operand import STEP
+from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, choose_warpgroups, result_bytes
+from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
 from mlc.passes.gpu.plan import ATOM, MmaPlan, choose, tensor_product, warps_wanted
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.body import Body
@@ -21,9 +24,10 @@ from mlc.passes.tile.model import element_bytes, volume
 from mlc.target import Target
 
 LEAST, MOST = 64, 512  # threads of a block
-PER_THREAD = 4  # vectors that a thread should have to do at least, before more threads help
+PER_THREAD = 4  # points (of a reduction, too) that a thread should have at least, before more threads help
 PLACE = 128  # bytes: alignment of buffers in shared memory
 NARROW = 1 << 31  # elements that 32-bit address arithmetic reaches
+BAND = 8  # rows of tiles that neighbouring blocks of a large product walk down together, so that they share what they read in L2
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,12 @@ class ChooseMapping(Pass):
         target = ctx.need_target()
         if not target.warp:
             return
-        alignment = _launch_alignment(module)
+        alignment, constants = _launch_alignment(module), _constants(module)
         for op in list(module.body.operations):
             if op.operation.name == "task.kernel":
-                _Kernel(op.operation, target, alignment.get(op.opview.py("sym_name"), [])).choose()
+                name = op.opview.py("sym_name")
+                op.attributes["constants"] = to_attr(sorted(constants.get(name, set())))
+                _Kernel(op.operation, target, alignment.get(name, [])).choose()
 
 
 def _launch_alignment(module: ir.Module) -> dict[str, list[int]]:
@@ -51,6 +57,23 @@ def _launch_alignment(module: ir.Module) -> dict[str, list[int]]:
             name = op.opview.py("kernel")
             found[name] = [gcd(a, b) for a, b in zip(found.get(name, own), own)]
     return found
+
+
+def _constants(module: ir.Module) -> dict[str, set[int]]:
+    """Per kernel: which of its buffers are weights or constants in every launch."""
+    found: dict[str, set[int]] = {}
+    for op in operations(module.operation):
+        if op.name == "task.launch":
+            own = {i for i, v in enumerate(op.operands) if _is_constant(v)}
+            name = op.opview.py("kernel")
+            found[name] = found.get(name, own) & own
+    return found
+
+
+def _is_constant(buffer: ir.Value) -> bool:
+    while not isinstance(buffer.owner, ir.Block) and buffer.owner.name in ("task.view", "task.slice"):
+        buffer = buffer.owner.operands[0]
+    return not isinstance(buffer.owner, ir.Block) and buffer.owner.name in ("task.weight", "task.constant")
 
 
 def _alignment(buffer: ir.Value) -> int:
@@ -75,12 +98,14 @@ class _Kernel:
             return
         self.kernel.attributes["alignment"] = to_attr([self.aligned[b] for b in self.buffers])
         self._pitches()
-        products = self._products()
+        wide = self._warpgroups()
+        products = {} if wide else self._products()
         foreaches = [v.operation for v in self.body.operations if v.operation.name == "task.foreach"]
         bodies = {op: Body(op, self.memory) for op in foreaches}
-        threads = max([plan.threads for plan in products.values()], default=0)
+        threads = wide.workers if wide else max([plan.threads for plan in products.values()], default=0)
         threads = threads or max([_wanted(b) for b in bodies.values()], default=LEAST)
-        self.kernel.attributes["threads"] = to_attr(threads)
+        everybody = wide.threads if wide else threads
+        self.kernel.attributes["threads"] = to_attr(everybody)
         crossing = 0
         for op, body in bodies.items():
             map_ = self._map(body, threads)
@@ -88,34 +113,56 @@ class _Kernel:
             sharing = volume([d.extent for d in map_.digits() if d.spatial and d.dim == 1])
             if sharing > self.target.warp:
                 crossing = max(crossing, max(len(list(r.results)) for r in body.reductions))
-        self._places(products, 8 * crossing * -(-threads // self.target.warp))
+        self._places(products, wide, 8 * crossing * -(-everybody // self.target.warp))
 
     # -- buffers ----------------------------------------------------------------------------------------------------
     def _allocs(self) -> list[ir.Operation]:
         return [v.operation for v in self.body.operations if v.operation.name == "task.alloc"]
 
     def _pitches(self) -> None:
-        """Rows of 16-bit elements are padded so that the 16-byte pieces of neighbouring rows lie in different banks."""
+        """Rows are padded so that what neighbouring rows are read or written by lies in different banks."""
         for op in self._allocs():
             type_ = op.results[0].type
             shape = list(type_.shape)
             row = shape[-1] * element_bytes(op.results[0]) if shape else 0
             if len(shape) > 1 and volume(shape[:-1]) > 1 and row % WIDEST == 0 and row >= 64:
-                pitch = shape[-1] + WIDEST // element_bytes(op.results[0])
+                # Sums of products (f32) are written as 8-byte pairs by 4 x 4 threads at once, other rows read 16 bytes by 8.
+                size = element_bytes(op.results[0])
+                pitch = shape[-1] + (2 * WIDEST if size == 4 else WIDEST) // size
                 op.attributes["pitch"] = to_attr(pitch)
                 self.memory.strides[op.results[0]] = pitched(shape, pitch)
+
+    def _mmas(self) -> list[ir.Operation]:
+        return [v.operation for v in self.body.operations if v.operation.name == "task.mma"]
+
+    def _warpgroups(self) -> WarpGroupPlan | None:
+        """The schedule of a kernel's one large product, if TMA and warpgroups take it."""
+        mmas = self._mmas()
+        product = product_of(mmas[0], self.memory) if len(mmas) == 1 else None
+        if product is None or not self._tensor_product(mmas[0], product):
+            return None
+        op, grid = mmas[0], self.kernel.opview.py("grid")
+        others = sum(_bytes(a) for a in self._allocs() if a.results[0] != op.operands[2])
+        plan = choose_warpgroups(op, product, self.aligned, self.target, self.target.shared_bytes - others, volume(grid))
+        if plan is None:
+            return None
+        op.attributes["atom"], op.attributes["step"] = to_attr(WARPGROUP_ATOM), to_attr(STEP)
+        op.attributes["warps"], op.attributes["stages"] = to_attr([plan.workers // self.target.warp, 1, 1]), to_attr(plan.stages)
+        if len(grid) > 1 and volume(grid) > self.target.sms and grid[-2] > BAND:
+            self.kernel.attributes["band"] = to_attr(BAND)
+        return plan
+
+    def _tensor_product(self, op: ir.Operation, product: Product | None) -> bool:
+        narrow = all(volume(v.type.shape) < NARROW for v in list(op.operands)[:3])
+        return narrow and tensor_product(product, op.operands[2], self.target)
 
     def _products(self) -> dict[ir.Operation, "MmaPlan"]:
         """Schedules of the matrix products that tensor cores take; the others become plain loops."""
         budget = max(self.target.shared_bytes - 1024 - sum(_bytes(op) for op in self._allocs()), 16 << 10)
         products = {}
-        for view in list(self.body.operations):
-            op = view.operation
-            if op.name != "task.mma":
-                continue
+        for op in self._mmas():
             product = product_of(op, self.memory)
-            narrow = all(volume(v.type.shape) < NARROW for v in list(op.operands)[:3])
-            if product is not None and narrow and tensor_product(product, op.operands[2], self.target):
+            if product is not None and self._tensor_product(op, product):
                 products[op] = product
             else:
                 as_foreach(op)
@@ -134,19 +181,26 @@ class _Kernel:
             found[op] = plan
         return found
 
-    def _places(self, products: dict[ir.Operation, MmaPlan], crossing: int) -> None:
-        """Offsets in shared memory, by liveness over the kernel's ops."""
+    def _places(self, products: dict[ir.Operation, MmaPlan], wide: WarpGroupPlan | None, crossing: int) -> None:
+        """Offsets in shared memory, by liveness over the kernel's ops. A warpgroups' result takes the place of their stages."""
         order = {v.operation: i for i, v in enumerate(self.body.operations)}
         spans: list[tuple[int, int, int, ir.Operation]] = []
+        mma = self._mmas()[0] if wide else None
         for op in self._allocs():
             users = [order[_top(u.owner.operation, self.body)] for u in op.results[0].uses]
-            if users:
+            if wide and mma and op.results[0] == mma.operands[2]:
+                spans.append((wide.workspace(result_bytes(mma)), min(users), max(users), op))
+            elif users:
                 spans.append((_bytes(op), min(users), max(users), op))
+        if wide and mma and not result_bytes(mma):
+            spans.append((wide.workspace(0), order[mma], order[mma], mma))
         spans += [(plan.workspace, order[op], order[op], op) for op, plan in products.items() if plan.workspace]
         placed: list[tuple[int, int, int, int]] = []
         for size, first, last, op in sorted(spans, key=lambda s: (-s[0], s[1])):
-            offset = best_fit([p for p in placed if p[2] <= last and first <= p[3]], size, PLACE)
+            offset = best_fit([p for p in placed if p[2] <= last and first <= p[3]], size, ALIGNMENT if wide else PLACE)
             placed.append((offset, size, first, last))
+            if wide and mma and op.name == "task.alloc" and op.results[0] == mma.operands[2]:
+                mma.attributes["workspace"] = to_attr(offset)
             op.attributes["offset" if op.name == "task.alloc" else "workspace"] = to_attr(offset)
         top = -(-max([o + s for o, s, *_ in placed], default=0) // PLACE) * PLACE
         self.kernel.attributes["scratch"] = to_attr(top)
@@ -246,6 +300,6 @@ def _wanted(body: Body) -> int:
     for op in body.reductions:
         work *= max(1, volume(op.opview.py("extents")))
     threads = LEAST
-    while threads < MOST and threads * 8 * PER_THREAD <= work:
+    while threads < MOST and 2 * threads * PER_THREAD <= work:
         threads *= 2
     return threads

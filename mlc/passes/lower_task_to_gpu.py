@@ -8,10 +8,15 @@ from mlc.dialects._ext import operations, to_attr
 from mlc.errors import CompilerError
 from mlc.ir.clone import clone
 from mlc.ir.mlir import gpu, ir
+from mlc.layout.linear import row_major
 from mlc.passes.choose_mapping import NARROW, pitched
-from mlc.passes.gpu.block import SHARED, Block, delinearize, global_type
+from mlc.passes.gpu.block import SHARED, Block, banded, delinearize, global_type, grid_control
 from mlc.passes.gpu.contraction import product_of
 from mlc.passes.gpu.foreach import MappedForeach
+from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
+from mlc.passes.gpu.hopper.plan import RESERVED, WarpGroupPlan, result_bytes, warpgroup_plan
+from mlc.passes.gpu.hopper.product import WarpGroupProduct
+from mlc.passes.gpu.hopper.tma import TENSOR_MAPS
 from mlc.passes.gpu.mma import TensorCoreProduct
 from mlc.passes.gpu.plan import MmaPlan
 from mlc.passes.registry import Pass, PassContext
@@ -50,31 +55,58 @@ class _Kernel:
         self.opaque = "alignment" not in kernel.attributes
         arguments = list(self.body.arguments)
         self.buffers, self.indices = arguments[:len(arguments) - len(self.grid)], arguments[len(arguments) - len(self.grid):]
+        self.wide = self._warpgroups()
+
+    def _warpgroups(self) -> WarpGroupPlan | None:
+        """The plan of the kernel's one product, where that is one of warpgroups."""
+        for view in self.body.operations:
+            op = view.operation
+            if op.name == "task.mma" and op.opview.py("atom") == WARPGROUP_ATOM:
+                product = product_of(op, Memory(strides={op.operands[2]: _strides(op.operands[2])}))
+                alignment = dict(zip(self.buffers, self.kernel.opview.py("alignment")))
+                plan = None if product is None else warpgroup_plan(op, product, op.opview.py("stages"), alignment)
+                if plan is None:
+                    raise CompilerError(f"kernel {self.name}: {WARPGROUP_ATOM} cannot compute {op}")
+                return plan
+        return None
 
     def lower(self) -> None:
         types = [b.type if self.opaque else global_type(b.type) for b in self.buffers]
+        if self.wide:
+            types += [ir.Type.parse("!llvm.ptr")] * 2
         blocks = volume(self.grid)
         function = gpu.GPUFuncOp(ir.FunctionType.get(types, []), self.name, kernel=True, known_block_size=[self.threads, 1, 1])
         function.operation.attributes["task.grid"] = to_attr([blocks])
         function.operation.attributes["task.shared"] = to_attr(0 if self.opaque else self.kernel.opview.py("shared"))
+        if self.wide:
+            self._describe(function.operation, self.wide)
         entry = function.add_entry_block()
         with ir.InsertionPoint(entry):
             if self.target.has("pdl"):
-                # The next kernel may take free SMs now; it waits here, as this one does, until the one before it is done.
-                for action in ("launch_dependents", "wait"):
-                    ir.Operation.create("nvvm.griddepcontrol", attributes={"kind": ir.Attribute.parse(f"#nvvm<grid_dep_action {action}>")})
+                grid_control("launch_dependents")
             env: dict[ir.Value, ir.Value] = dict(zip(self.buffers, entry.arguments))
             if self.grid:
-                env.update(zip(self.indices, delinearize(gpu.BlockIdOp(gpu.Dimension.x).result, self.grid)))
+                block, band = gpu.BlockIdOp(gpu.Dimension.x).result, self.kernel.opview.py("band")
+                env.update(zip(self.indices, banded(block, self.grid, band) if band else delinearize(block, self.grid)))
             if self.opaque:
+                if self.target.has("pdl"):
+                    grid_control("wait")
                 for view in self.body.operations:
                     if view.operation.name != "task.end":
                         clone(view.operation, env)
             else:
-                self._ops(env)
+                self._ops(env, list(entry.arguments)[len(self.buffers):])
             gpu.ReturnOp([])
 
-    def _ops(self, env: dict[ir.Value, ir.Value]) -> None:
+    def _describe(self, function: ir.Operation, plan: WarpGroupPlan) -> None:
+        """The tensor maps among the arguments, and how many blocks shall share an SM."""
+        factors = ((plan.left, plan.product.a), (plan.right, plan.product.b))
+        maps = [boxes.map.attribute(len(self.buffers) + i, self.buffers.index(factor.buffer)) for i, (boxes, factor) in enumerate(factors)]
+        function.attributes[TENSOR_MAPS] = ir.ArrayAttr.get(maps)
+        residents = (self.target.shared_bytes + RESERVED) // (self.kernel.opview.py("shared") + RESERVED)
+        function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(ir.IntegerType.get_signless(32), max(1, min(2, residents)))
+
+    def _ops(self, env: dict[ir.Value, ir.Value], maps: Sequence[ir.Value]) -> None:
         memory = Memory(flat={b: env[b] for b in self.buffers}, narrow=all(volume(b.type.shape) < NARROW for b in self.buffers))
         dynamic = None
         if self.kernel.opview.py("shared"):
@@ -82,8 +114,9 @@ class _Kernel:
             type_ = ir.MemRefType.get([ir.ShapedType.get_dynamic_size()], i8, memory_space=ir.Attribute.parse(SHARED))
             dynamic = gpu.DynamicSharedMemoryOp(type_).result
         alignment = dict(zip(self.buffers, self.kernel.opview.py("alignment")))
+        constants = {self.buffers[i] for i in self.kernel.opview.py("constants")}
         team = Block(self.target.warp, self.threads, gpu.ThreadIdOp(gpu.Dimension.x).result, dynamic, memory, env, alignment,
-                     self.kernel.opview.py("scratch"))
+                     self.kernel.opview.py("scratch"), constants, self.target.has("pdl"))
         overlaps = _overlaps([v.operation for v in self.body.operations if v.operation.name == "task.alloc"])
         for view in self.body.operations:
             op = view.operation
@@ -92,14 +125,16 @@ class _Kernel:
                     case "task.alloc":
                         self._alloc(op, team)
                     case "task.foreach":
+                        team.wait()
                         team.order(*_touched(op), overlaps)
                         MappedForeach(op, team).emit()
                     case "task.mma":
-                        self._mma(op, team, overlaps)
+                        self._mma(op, team, overlaps, maps)
                     case "task.end" | "task.barrier":
                         continue  # barriers stand where buffers need them
                     case _:
                         clone(op, env)
+        team.wait()  # a kernel without any work still ends after those before it
 
     def _alloc(self, op: ir.Operation, team: Block) -> None:
         value, pitch, offset = op.results[0], op.opview.py("pitch"), op.opview.py("offset")
@@ -108,21 +143,31 @@ class _Kernel:
         shape = list(value.type.shape)
         count = volume(shape[:-1]) * pitch if pitch else volume(shape)
         if pitch:
-            team.memory.strides[value] = pitched(shape, pitch)
+            team.memory.strides[value] = _strides(value)
         team.memory.flat[value] = team.shared(offset, count, value.type.element_type)
 
-    def _mma(self, op: ir.Operation, team: Block, overlaps: Mapping[ir.Value, set[ir.Value]]) -> None:
+    def _mma(self, op: ir.Operation, team: Block, overlaps: Mapping[ir.Value, set[ir.Value]], maps: Sequence[ir.Value]) -> None:
         view = op.opview
+        if self.wide:
+            WarpGroupProduct(op, self.wide, team, view.py("workspace"), result_bytes(op), maps).emit()
+            team.barrier()
+            return
         product = product_of(op, team.memory)
         assert product is not None
         plan = MmaPlan.of(product, view.py("warps"), view.py("step"), view.py("stages"), team.alignment)
-        if plan.workspace:
+        if plan.workspace and (team.written or team.read):
             team.barrier()  # what lay in the workspace before is no longer read
         else:
             team.order(*_touched(op), overlaps)
         TensorCoreProduct(op, plan, team, view.py("workspace", 0)).emit()
         team.written.add(op.operands[2])
         team.read |= set(list(op.operands)[:2])
+
+
+def _strides(buffer: ir.Value) -> tuple[int, ...]:
+    """Elements between neighbours of a block buffer, or of a kernel's argument, along each dimension."""
+    pitch = None if isinstance(buffer.owner, ir.Block) else buffer.owner.opview.py("pitch")
+    return pitched(list(buffer.type.shape), pitch) if pitch else row_major(buffer.type.shape)
 
 
 def _touched(op: ir.Operation) -> tuple[set[ir.Value], set[ir.Value]]:

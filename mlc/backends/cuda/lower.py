@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from mlc.backends.cuda.functions import FUNCTIONS
 from mlc.backends.cuda.intrinsics import math_to_intrinsics
 from mlc.backends.gpu_backend import Kernel
+from mlc.backends.gpu_plan import tensor_maps
 from mlc.dialects._ext import operations, to_py
 from mlc.errors import CompilerError
 from mlc.ir.mlir import MLIRError, PassManager, ir, llvm
+from mlc.passes.gpu.hopper.tma import MAP_BYTES
 from mlc.passes.tile.model import volume
 from mlc.target import Target
 
@@ -56,7 +58,7 @@ def _kernel(function: ir.Operation, symbols: dict[str, ir.Operation], shared_ali
     _finish(alone, shared_alignment)
     _check_lowered(alone, name)
     text = llvm.translate_module_to_llvmir(alone.operation)
-    return Kernel(name, _linked(text, name), grid if isinstance(grid, list) else [grid], threads, shared)
+    return Kernel(name, _linked(text, name), grid if isinstance(grid, list) else [grid], threads, shared, tensor_maps(function))
 
 
 def _alone(function: ir.Operation, symbols: dict[str, ir.Operation]) -> ir.Module:
@@ -115,8 +117,19 @@ def _finish(module: ir.Module, shared_alignment: int) -> None:
         elif "nvvm.maxntid" in op.attributes:
             op.attributes["nvvm.reqntid"] = op.attributes["nvvm.maxntid"]  # there is no other block size
             del op.attributes["nvvm.maxntid"]
+            _pass_maps_by_value(op)
         op.move_before(parent)
     parent.erase()
+
+
+def _pass_maps_by_value(function: ir.Operation) -> None:
+    """Tensor maps are constants in the kernel's parameter memory, which no gpu.func can say."""
+    maps = {m["argument"] for m in tensor_maps(function)}
+    by_value = {"llvm.byval": ir.TypeAttr.get(ir.Type.parse(f"!llvm.array<{MAP_BYTES} x i8>")), "nvvm.grid_constant": ir.UnitAttr.get(),
+                "llvm.align": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), 64)}
+    if maps:
+        arguments = range(len(function.regions[0].blocks[0].arguments))
+        function.attributes["arg_attrs"] = ir.ArrayAttr.get([ir.DictAttr.get(by_value if i in maps else {}) for i in arguments])
 
 
 def _check_lowered(module: ir.Module, name: str) -> None:

@@ -74,11 +74,31 @@ def delinearize(value: ir.Value, extents: Sequence[int]) -> list[ir.Value]:
     return found[::-1]
 
 
+def grid_control(action: str) -> None:
+    """griddepcontrol: `launch_dependents` lets the next kernel take free SMs, `wait` waits for the launches before (PTX ISA 9.7.13.13)."""
+    ir.Operation.create("nvvm.griddepcontrol", attributes={"kind": ir.Attribute.parse(f"#nvvm<grid_dep_action {action}>")})
+
+
+def banded(block: ir.Value, grid: Sequence[int], band: int) -> list[ir.Value]:
+    """The index tuple of a block where consecutive blocks run along the last but one dimension, `band` of its indices at a time."""
+    *outer, rows, columns = grid
+    *found, inside = delinearize(block, [*outer, rows * columns])
+    i32 = ir.IntegerType.get_signless(32)
+    at, size, width, total = (arith.IndexCastUIOp(i32, inside).result, *(arith.ConstantOp(i32, n).result for n in (band, columns, rows)))
+    whole = arith.MulIOp(size, width).result
+    first = arith.MulIOp(arith.DivUIOp(at, whole).result, size).result
+    rest = arith.RemUIOp(at, whole).result
+    height = size if rows % band == 0 else arith.MinUIOp(arith.SubIOp(total, first).result, size).result
+    row, column = arith.AddIOp(first, arith.RemUIOp(rest, height).result).result, arith.DivUIOp(rest, height).result
+    return [*found, *(arith.IndexCastUIOp(ir.IndexType.get(), v).result for v in (row, column))]
+
+
 @dataclass
 class Block:
     """What the emitters of one kernel share. env: task-level values -> values of the gpu.func.
 
-    alignment: bytes, per kernel argument. scratch: offset of the memory in which warps join their parts of a reduction.
+    alignment: bytes, per kernel argument. scratch: offset of the memory in which warps join their parts of a reduction. constants: kernel
+    arguments that may be read at once; `dependent`: others only after `wait`.
     """
 
     warp: int
@@ -89,6 +109,8 @@ class Block:
     env: dict[ir.Value, ir.Value]
     alignment: Mapping[ir.Value, int]
     scratch: int
+    constants: set[ir.Value]
+    dependent: bool
     written: set[ir.Value] = field(default_factory=set)
     read: set[ir.Value] = field(default_factory=set)
 
@@ -100,6 +122,12 @@ class Block:
     def align_of(self, buffer: ir.Value) -> int:
         """Bytes that a buffer's start is aligned to: shared ones are placed at multiples of 128."""
         return self.alignment.get(buffer, 128)
+
+    def wait(self) -> None:
+        """From here on, what earlier launches wrote is there (programmatic dependent launch)."""
+        if self.dependent:
+            grid_control("wait")
+            self.dependent = False
 
     def barrier(self) -> None:
         """All threads of the block have done what stands before."""

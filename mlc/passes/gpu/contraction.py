@@ -41,8 +41,12 @@ class Guard:
 
 @dataclass(frozen=True)
 class Factor:
-    """An operand of the product. outer: its rows (or columns); depth: its reduction loops; start: where the block's part begins."""
+    """An operand of the product. outer: its rows (or columns); depth: its reduction loops; start: where the block's part begins.
 
+    operand: its number among those of the task.mma.
+    """
+
+    operand: int
     buffer: ir.Value
     start: Access
     outer: Loops
@@ -102,7 +106,8 @@ def product_of(op: ir.Operation, memory: Memory) -> Product | None:
         first = 2 + (len(guards[0]) if which else 0)
         own = tuple(Guard(size, start, outer.strides[first + i], folded.strides[first + i], tuple(s[d] for d in kinds["batch"]))
                     for i, ((size, start), s) in enumerate(guards[which]))
-        return Factor(buffers[which], place, Loops(outer.extents, outer.strides[0]), Loops(folded.extents, folded.strides[which]), own)
+        inner = Loops(folded.extents, folded.strides[which])
+        return Factor(which, buffers[which], place, Loops(outer.extents, outer.strides[0]), inner, own)
 
     left, right = factor(0, a, rows), factor(1, b, columns)
     out = Loops(rows.extents, rows.strides[1]), Loops(columns.extents, columns.strides[1])

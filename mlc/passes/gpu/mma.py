@@ -1,16 +1,20 @@
 """task.mma on tensor cores by mma.sync: a pipeline of asynchronous copies into shared memory feeds warp tiles held in registers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlc.ir.mlir import arith, gpu, ir, memref, nvgpu, scf, vector
+from mlc.ir.mlir import arith, gpu, ir, llvm, memref, nvgpu, scf, vector
 from mlc.passes.gpu.block import Block, delinearize
-from mlc.passes.gpu.contraction import Factor, Loops
-from mlc.passes.gpu.plan import COLUMNS, DEPTH, ROWS, MmaPlan, Staged, is_shared
+from mlc.passes.gpu.contraction import Factor
+from mlc.passes.gpu.plan import COLUMNS, DEPTH, ROWS, MmaPlan, Staged
+from mlc.passes.gpu.result import ResultTile, place
 from mlc.passes.task.flat import affine, index_constant, linear_index
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import element_bytes, volume
+
+
+LINE = 128  # bytes of a cache line
 
 
 @dataclass
@@ -46,9 +50,15 @@ class _Side:
         return self.staged.by_depth if self.staged is not None else not self.factor.depth.contiguous
 
 
-def place(loops: Loops, index: ir.Value) -> ir.Value:
-    """The element offset of a linear index over some loops."""
-    return affine(0, list(zip(delinearize(index, loops.extents), loops.strides)), narrow=True)
+def prefetch(buffer: ir.Value, at: ir.Value) -> None:
+    """Asks for the cache line of a global buffer's element to come to L2."""
+    i64, index = ir.IntegerType.get_signless(64), ir.IndexType.get()
+    start = memref.ExtractAlignedPointerAsIndexOp(index, buffer).result
+    size = index_constant((buffer.type.element_type.width + 7) // 8)
+    address = arith.AddIOp(start, arith.MulIOp(at, size).result).result
+    pointer = llvm.IntToPtrOp(ir.Type.parse("!llvm.ptr<1>"), arith.IndexCastOp(i64, address).result).res
+    level = ir.Attribute.parse("#nvvm<prefetch_cache_level L2>")
+    ir.Operation.create("nvvm.prefetch", operands=[pointer], attributes={"cacheLevel": level})
 
 
 class TensorCoreProduct:
@@ -62,7 +72,9 @@ class TensorCoreProduct:
 
     def emit(self) -> None:
         extents = [e for e, *_ in self.plan.product.batch]
-        if not extents:
+        if extents:
+            self.team.wait()
+        else:
             self._product([], *[index_constant(0)] * 3)
             return
 
@@ -110,9 +122,15 @@ class TensorCoreProduct:
         if not staged:
             return loop(plan.steps, 0, 1, accs, lambda i, *c: self._compute(i, index_constant(0), c))
         ahead = plan.stages - 1
+        sides = [s for s in (self.left, self.right) if s.staged is not None]
+        early = [s for s in sides if self.team.dependent and s.factor.buffer in self.team.constants]
+        for s in range(min(ahead, plan.steps)):  # weights need not wait for the launches before
+            self._copy(early, index_constant(s), index_constant(s))
+        self._prefetch(early, ahead)
+        self.team.wait()
         for s in range(ahead):
             if s < plan.steps:
-                self._copy(index_constant(s), index_constant(s))
+                self._copy([side for side in sides if side not in early], index_constant(s), index_constant(s))
             token = nvgpu.DeviceAsyncCreateGroupOp([]).result
 
         def step(i: ir.Value, *carried: ir.Value) -> list[ir.Value]:
@@ -122,7 +140,7 @@ class TensorCoreProduct:
             if plan.steps > ahead:
                 more = scf.IfOp(arith.CmpIOp(arith.CmpIPredicate.ult, following, index_constant(plan.steps)).result)
                 with ir.InsertionPoint(more.then_block):
-                    self._copy(following, self._slot(following))
+                    self._copy(sides, following, self._slot(following))
                     scf.YieldOp([])
             nvgpu.DeviceAsyncCreateGroupOp([])
             return self._compute(i, self._slot(i), carried)
@@ -132,11 +150,40 @@ class TensorCoreProduct:
     def _slot(self, step: ir.Value) -> ir.Value:
         return delinearize(step, [1 + self.plan.steps // self.plan.stages, self.plan.stages])[1]
 
-    def _copy(self, step: ir.Value, slot: ir.Value) -> None:
-        """Issues the copies of both factors' parts of a step into a slot."""
-        for side in (self.left, self.right):
+    def _copy(self, sides: Sequence[_Side], step: ir.Value, slot: ir.Value) -> None:
+        """Issues the copies of factors' parts of a step into a slot."""
+        for side in sides:
             if side.staged is not None:
                 self._copy_side(side, side.staged, step, slot)
+
+    def _prefetch(self, sides: Sequence[_Side], first: int) -> None:
+        """Asks for the parts of the steps from `first` on to come to the L2 cache: lines of them, shared among the threads."""
+        plan, team = self.plan, self.team
+        steps = plan.steps - first
+        for side in sides:
+            staged = side.staged
+            if staged is None or staged.vector == 1 or steps <= 0:
+                continue
+            row = side.factor.outer.count if staged.by_depth else plan.step
+            line = min(LINE // element_bytes(side.factor.buffer), row)
+            shape = [steps * plan.step, -(-row // line)] if staged.by_depth else [side.factor.outer.count, steps, -(-row // line)]
+            count = volume(shape)
+
+            def one(i: ir.Value, side: _Side = side, staged: Staged = staged, shape: list[int] = shape, line: int = line,
+                    count: int = count) -> list[ir.Value]:
+                number = affine(0, [(i, team.threads), (team.thread, 1)], narrow=True)
+                place_ = delinearize(arith.MinUIOp(number, index_constant(count - 1)).result, shape)
+                if staged.by_depth:
+                    depth, outer = affine(first * plan.step, [(place_[0], 1)], narrow=True), affine(0, [(place_[1], line)], narrow=True)
+                else:
+                    depth, outer = affine(first * plan.step, [(place_[1], plan.step), (place_[2], line)], narrow=True), place_[0]
+                outer = arith.MinUIOp(outer, index_constant(side.factor.outer.count - 1)).result
+                depth = arith.MinUIOp(depth, index_constant(side.factor.depth.count - 1)).result
+                terms = (side.source_start, place(side.factor.outer, outer), place(side.factor.depth, depth))
+                prefetch(side.source, affine(0, [(t, 1) for t in terms], narrow=True))
+                return []
+
+            loop(-(-count // team.threads), 0, 1, [], one)
 
     def _copy_side(self, side: _Side, staged: Staged, step: ir.Value, slot: ir.Value) -> None:
         plan, team, v = self.plan, self.team, staged.vector
@@ -284,58 +331,17 @@ class TensorCoreProduct:
         plan, team, product = self.plan, self.team, self.plan.product
         down, across = plan.atoms
         group, member = delinearize(self.lane, [8, 4])
-        base = affine(0, [(linear_index(product.c, team.env, narrow=True), 1), (start, 1)], narrow=True)
-        rows = _Bounded(product.out_rows, plan.warp_rows * plan.warps[0])
-        columns = _Bounded(product.out_columns, plan.warp_columns * plan.warps[1])
-        buffer = team.memory.flat[self.c]
-        even = (product.out_columns.contiguous and product.out_columns.extents[-1] % 2 == 0 and is_shared(self.c)
-                and all(s % 2 == 0 for s in (*product.out_rows.strides, *product.out_columns.strides[:-1], product.c.const,
-                                             *(b[3] for b in product.batch))) and not product.c.strides)
+        result = ResultTile(self.op, product, team, start, plan.warp_rows * plan.warps[0], plan.warp_columns * plan.warps[1])
 
-        def pair(i: int, j: int, h: int) -> None:
-            row = affine(i * ROWS + h * 8, [(self.warp_row, plan.warp_rows), (group, 1)], narrow=True)
-            column = affine(j * COLUMNS, [(self.warp_column, plan.warp_columns), (member, 2)], narrow=True)
-            values = vector.ExtractOp(accs[i * across + j], [], [h]).result
-
-            def at_row() -> None:
-                head = affine(0, [(base, 1), (place(product.out_rows, row), 1)], narrow=True)
-                if even:
-                    columns.guarded(column, lambda: _store(vector.StoreOp(
-                        values, buffer, [affine(0, [(head, 1), (place(product.out_columns, column), 1)], narrow=True)], alignment=8)))
-                    return
-                for k in range(2):
-                    own = affine(k, [(column, 1)], narrow=True)
-                    value = vector.ExtractOp(values, [], [k]).result
-                    columns.guarded(own, lambda own=own, value=value: _store(memref.StoreOp(
-                        value, buffer, [affine(0, [(head, 1), (place(product.out_columns, own), 1)], narrow=True)])))
-
-            rows.guarded(row, at_row)
+        def at_row(head: ir.Value, i: int, h: int) -> None:
+            for j in range(across):
+                column = affine(j * COLUMNS, [(self.warp_column, plan.warp_columns), (member, 2)], narrow=True)
+                result.pair(head, column, vector.ExtractOp(accs[i * across + j], [], [h]).result)
 
         for i in range(down):
             for h in range(2):
-                for j in range(across):
-                    pair(i, j, h)
-
-
-@dataclass(frozen=True)
-class _Bounded:
-    """Rows or columns of c, of which only the first `loops.count` are real."""
-
-    loops: Loops
-    padded: int
-
-    def guarded(self, index: ir.Value, emit: Callable[[], None]) -> None:
-        if self.padded == self.loops.count:
-            emit()
-            return
-        inside = scf.IfOp(arith.CmpIOp(arith.CmpIPredicate.ult, index, index_constant(self.loops.count)).result)
-        with ir.InsertionPoint(inside.then_block):
-            emit()
-            scf.YieldOp([])
-
-
-def _store(_: object) -> None:
-    """A statement as an expression."""
+                row = affine(i * ROWS + h * 8, [(self.warp_row, plan.warp_rows), (group, 1)], narrow=True)
+                result.row(row, lambda head, i=i, h=h: at_row(head, i, h))
 
 
 def _half(pair: ir.Value, first: int) -> ir.Value:

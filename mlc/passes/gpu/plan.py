@@ -11,7 +11,7 @@ from mlc.target import Target
 ROWS, COLUMNS, DEPTH = 16, 8, 16  # of one mma.sync of 16-bit floats
 PAD = 8  # elements between rows of a staged factor, so that the eight 16-byte rows of an ldmatrix lie in different banks
 ATOM = "mma.m16n8k16"
-IN_FLIGHT = 48 << 10  # bytes of copies on their way in one block: what an SM's share of bandwidth times the latency of memory comes to
+IN_FLIGHT = 24 << 10  # bytes of copies on their way in one block: what an SM's share of bandwidth times the latency of memory comes to
 MOST_STAGES = 8
 
 

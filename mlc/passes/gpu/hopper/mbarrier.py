@@ -22,13 +22,8 @@ class Barrier:
         nvvm.MBarrierInitOp(self.pointer, value(arrivals))
 
     def arrive(self) -> None:
-        """Counts one arrival at this block's barrier."""
+        """Counts one arrival."""
         assembly("mbarrier.arrive.shared::cta.b64 _, [$0];", [shared_address(self.pointer)])
-
-    def arrive_remote(self, rank: Int) -> None:
-        """Counts one arrival at the same barrier of the block with this rank in the cluster."""
-        text = "{ .reg .b32 a; mapa.shared::cluster.u32 a, $0, $1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [a]; }"
-        assembly(text, [shared_address(self.pointer), value(rank)])
 
     def arrive_expecting(self, transaction_bytes: int) -> None:
         """Counts one arrival, and makes the phase wait for that many bytes of asynchronous copies."""
@@ -76,11 +71,11 @@ class Ring:
         return Barrier(advance(self.base, add(mul(stage, BARRIER_BYTES), self.stages * BARRIER_BYTES)))
 
     def init(self, readers: int) -> None:
-        """One producer arrival fills a stage, `readers` arrivals empty it. One thread does this; a block or cluster barrier follows."""
+        """One producer arrival fills a stage, `readers` arrivals empty it. One thread does this; a block barrier follows."""
         for stage in range(self.stages):
             self.full(stage).init(1)
             self.empty(stage).init(readers)
-        nvvm.FenceMbarrierInitOp()  # the inits become visible to the cluster and to the asynchronous proxy
+        nvvm.FenceMbarrierInitOp()  # the inits become visible to the asynchronous proxy
 
     def start(self) -> Position:
         return Position(value(0), value(0))

@@ -7,11 +7,12 @@ parameter passed by value. Dimensions here are outermost first, as in a shape; t
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlc.dialects._ext import to_attr
 from mlc.ir.mlir import ir, llvm, nvvm
 from mlc.passes.gpu.hopper.emit import Int, value
 from mlc.passes.gpu.hopper.mbarrier import Barrier
 
-TENSOR_MAPS = "task.tensormaps"  # attribute of a gpu.func that says which of its arguments are maps, and of what
+TENSOR_MAPS = "task.tensormaps"  # attribute of a gpu.func: what those of its arguments are that are maps
 MAP_BYTES = 128
 SWIZZLE = 128  # bytes: width of a box row, and period of the swizzle, of every map made here
 
@@ -20,7 +21,7 @@ SWIZZLE = 128  # bytes: width of a box row, and period of the swizzle, of every 
 class TensorMap:
     """What the host encodes: `shape` and `strides` in elements, outermost first, the last stride being 1; `box` likewise.
 
-    Parts of a box outside the array are read as zero and not written.
+    Parts of a box outside of the array are read as zero.
     """
 
     dtype: str
@@ -43,10 +44,8 @@ class TensorMap:
 
     def attribute(self, argument: int, buffer: int) -> ir.Attribute:
         """An element of a gpu.func's `task.tensormaps`: kernel argument number `argument` is this map of the launch's buffer `buffer`."""
-        i64 = ir.IntegerType.get_signless(64)
-        fields = {name: ir.IntegerAttr.get(i64, n) for name, n in (("argument", argument), ("buffer", buffer), ("swizzle", SWIZZLE))}
-        fields |= {name: ir.DenseI64ArrayAttr.get(list(getattr(self, name))) for name in ("shape", "strides", "box")}
-        return ir.DictAttr.get({**fields, "dtype": ir.StringAttr.get(self.dtype)})
+        return to_attr({"argument": argument, "buffer": buffer, "dtype": self.dtype, "shape": self.shape, "strides": self.strides,
+                        "box": self.box, "swizzle": SWIZZLE})
 
 
 def prefetch_map(tensor_map: ir.Value) -> None:
@@ -54,27 +53,7 @@ def prefetch_map(tensor_map: ir.Value) -> None:
     nvvm.PrefetchOp(tensor_map, tensormap=True)
 
 
-def load_box(tensor_map: ir.Value, target: ir.Value, coordinates: Sequence[Int], barrier: Barrier, multicast: int = 0) -> None:
-    """Copies the box at `coordinates` (innermost first) to shared memory; its bytes count towards the barrier. One thread does this.
-
-    multicast: a bit per block of the cluster: each of these gets the box, and the signal, at the same place in its own shared memory.
-    """
+def load_box(tensor_map: ir.Value, target: ir.Value, coordinates: Sequence[Int], barrier: Barrier) -> None:
+    """Copies the box at `coordinates` (innermost first) to shared memory; its bytes count towards the barrier. One thread does this."""
     cluster = llvm.AddrSpaceCastOp(ir.Type.parse("!llvm.ptr<7>"), target).result
-    mask = value(multicast, 16) if multicast else None
-    nvvm.CpAsyncBulkTensorGlobalToSharedClusterOp(cluster, tensor_map, [value(c) for c in coordinates], barrier.pointer, [],
-                                                  multicastMask=mask)
-
-
-def store_box(tensor_map: ir.Value, source: ir.Value, coordinates: Sequence[Int]) -> None:
-    """Copies a box from shared memory to the array, as part of this thread's current bulk group. One thread does this."""
-    nvvm.CpAsyncBulkTensorSharedCTAToGlobalOp(tensor_map, source, [value(c) for c in coordinates])
-
-
-def commit_stores() -> None:
-    """Closes the thread's bulk group."""
-    nvvm.CpAsyncBulkCommitGroupOp()
-
-
-def wait_stores(pending: int, read: bool) -> None:
-    """Until at most `pending` of the thread's bulk groups are unfinished; read: until they have read their sources."""
-    nvvm.CpAsyncBulkWaitGroupOp(pending, read=read)
+    nvvm.CpAsyncBulkTensorGlobalToSharedClusterOp(cluster, tensor_map, [value(c) for c in coordinates], barrier.pointer, [])
