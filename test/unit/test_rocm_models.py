@@ -12,6 +12,7 @@ from mlc.artifact import Artifact
 from mlc.backends.rocm.code_object import read_code_object
 from mlc.backends.rocm.kernels import write_kernels
 from mlc.backends.rocm.variants import join
+from mlc.cli.main import run
 from mlc.driver import compile_model, emit
 from mlc.errors import OptionError, TargetError
 from mlc.options import CompileOptions
@@ -95,3 +96,13 @@ def test_targets_of_several_architectures(text: str, expected: list[str]) -> Non
 def test_bad_lists_of_targets(text: str, message: str) -> None:
     with pytest.raises(TargetError, match=message):
         Target.parse_all(text)
+
+
+def test_kernels_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MLC_CACHE_DIR", str(tmp_path / "cache"))
+    onnx.save(product(), tmp_path / "m.onnx")
+    compile_ = ["compile", str(tmp_path / "m.onnx"), "--target", "rocm:gfx1100", "--emit", "kernels"]
+    assert run([*compile_, "--output-dir", str(tmp_path / "out")]) == 0
+    assert sorted(p.suffix for p in (tmp_path / "out").glob("kernel_0*")) == [".hsaco", ".json"]
+    assert run(compile_) == 1
+    assert "--emit kernels takes --output-dir DIR" in capsys.readouterr().err
