@@ -29,6 +29,7 @@ PASSES: dict[str, str] = {
     "recognise": "mlc.passes.graph.recognise:Recognise",
     "fold-scales": "mlc.passes.graph.fold_scales:FoldScales",
     "sink-transposes": "mlc.passes.graph.sink:SinkTransposes",
+    "merge-products": "mlc.passes.graph.merge_products:MergeProducts",
     "choose-layout": "mlc.passes.graph.choose_layout:ChooseLayout",
     "lower-graph-to-tile": "mlc.passes.lower_graph_to_tile:LowerGraphToTile",
     "narrow-factors": "mlc.passes.tile.narrow_factors:NarrowFactors",
@@ -48,8 +49,8 @@ PASSES: dict[str, str] = {
 }
 
 PIPELINES: dict[str, str] = {
-    "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,mlc-cse,"
-                      "mlc-dce",
+    "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,"
+                      "merge-products,mlc-cse,mlc-dce",
     "tile-pipeline": "fold-views,mlc-dce,hoist,narrow-factors,split-reductions,connect,choose-tiles,pack-weights,hoist,choose-tiles,"
                      "mlc-dce",
     "task-pipeline": "lower-tile-to-task,plan-memory,choose-mapping",

@@ -209,18 +209,29 @@ class KernelEmitter:
                 total = arith.AddIOp(total, term).result
         return total
 
+    def _through_copies(self, read: Read, loops: int) -> Read:
+        """The read of what inlined movement stands for."""
+        source = self.producer.get(read.value)
+        if source is None or not self.inlined.get(source) or not source.copies:
+            return read
+        inner = source.reads[0]
+        return self._through_copies(Read(inner.value, tuple(e.compose(read.indices, loops) for e in inner.indices)), loops)
+
     # -- matrix products --------------------------------------------------------------------------------------------
     def _mma(self, node: Node, at: Region, target: tuple[ir.Value, bool]) -> bool:
         """Emits a task.mma when both factors are buffers, perhaps with zeros around them."""
-        sources = [s if (s := self.producer.get(r.value)) is not None and self.inlined.get(s) else None for r in node.reads]
-        if len(sources) != 2 or any(s is not None and s.pad is None for s in sources):
+        if len(node.reads) != 2:
+            return False
+        reads = [self._through_copies(r, node.loops) for r in node.reads]
+        sources = [s if (s := self.producer.get(r.value)) is not None and self.inlined.get(s) else None for r in reads]
+        if any(s is not None and s.pad is None for s in sources):
             return False
         n, k = len(at.extents), len(node.over)
         count = n + k + len(self.tile)
         coordinates = [self._coordinate(Linear.variable(i, count), at.offsets[i], n + k) for i in range(n)]
         coordinates += [Linear.variable(n + j, count) for j in range(k)]
         places, buffers, bounded = [], [], []
-        for r, source in zip(node.reads, sources):
+        for r, source in zip(reads, sources):
             place = [e.compose(coordinates, count) for e in r.indices]
             if source is not None and source.pad is not None:
                 whole = source.captures[0]
@@ -241,7 +252,7 @@ class KernelEmitter:
         maps = [ir.AffineMapAttr.get(from_linear(p, len(keep))) for p in kept]
         task.MmaOp.build([*buffers, target[0], *[o for o in self.offsets if o is not None]], [],
                          {"atom": "fma", "extents": [*at.extents, *node.over], "reductions": k, "maps": maps,
-                          "panels": [self.panels.get(r.value, 0) for r in node.reads], "bounded": bounded})
+                          "panels": [self.panels.get(r.value, 0) for r in reads], "bounded": bounded})
         return True
 
 

@@ -57,7 +57,8 @@ def inline_choices(nodes: Sequence[Node], external: set[ir.Value], guards: bool 
     """Register-level edges: which producers are computed inside their readers instead of into a block buffer.
 
     A parallel producer is inlined when each of its elements is read once, or when it is cheap to compute again; matrix operands are read
-    many times and stay buffers unless they are plain widenings. guards: the machine reads zeros outside of a matrix operand for nothing.
+    many times and stay buffers unless they are plain widenings. guards: the machine reads matrix operands through any movement, and zeros
+    around them, for nothing.
     """
     producer = {v: n for n in nodes for v in n.results}
     uses: dict[Node, list[tuple[Node, int]]] = {n: [] for n in nodes}
@@ -75,6 +76,8 @@ def inline_choices(nodes: Sequence[Node], external: set[ir.Value], guards: bool 
         into_contraction = any(n.contraction for n, _ in uses[node])
         if guards and node.pad is not None and plain and uses[node] and not (set(node.captures) & set(producer)):
             choice[node] = all(n.contraction for n, _ in uses[node])
+        elif guards and plain and uses[node] and node.copies:
+            choice[node] = True
         else:
             choice[node] = plain and bool(uses[node]) and not into_contraction and (total <= 1 or node.cost * (total - 1) <= 4)
     return choice
@@ -89,7 +92,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         return None
     root = sinks[-1]
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
-    traffic, ops, macs, tensor_macs, scratch, staged, phases, depth = 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0
+    traffic, streamed, ops, macs, tensor_macs, scratch, staged, phases, depth = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0
     loaded: dict[ir.Value, float] = {}
     for node in nodes:
         if inlined.get(node):
@@ -99,33 +102,26 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         points = volume(at.extents) * volume(node.over)
         if node.contraction:
             rows, columns, sides = _matrix(node, at)
-            depth = max(depth, volume(node.over))
+            depth = max(depth, volume(node.over) * _batches(node, at))
             if _tensor(node):
                 tensor_macs += points * (-(-rows // 16) * 16 * -(-columns // 8) * 8) / max(1, rows * columns)
-                staged = max(staged, sum(n * element_bytes(r.value) for n, r in zip(sides, node.reads) if r.value not in producer))
+                streams = [n * element_bytes(r.value) for n, r in zip(sides, node.reads) if r.value not in producer]
+                staged = max(staged, sum(streams))
+                if rates.streams:  # each point of a factor is loaded for every reduction point, also where they overlap in memory
+                    streamed += sum(streams) * volume(node.over) * _batches(node, at)
             else:
                 macs += points
         else:
             ops += points * (node.cost + _inlined_cost(node, producer, inlined))
-        for read in expanded_reads(node, producer, inlined):
-            if read.value not in producer:
-                box = read_region(read, node, at, tuple(read.value.type.shape), len(tile))
-                # Of a box that is walked in strides, at most as many elements as there are points.
-                walked = {i for e in read.indices for i, c in enumerate(e.coefficients) if c}
-                most = volume([e for i, e in enumerate((*at.extents, *node.over)) if i in walked]) * element_bytes(read.value)
-                moved = min(_moved(box.extents, read.value, rates.sector), float(max(most, rates.sector)))
-                loaded[read.value] = max(loaded.get(read.value, 0.0), moved)
-        for capture in expanded_captures(node, producer, inlined):
-            if capture in producer:
-                return None
-            loaded[capture] = max(loaded.get(capture, 0.0), float(min(points, volume(capture.type.shape)) * element_bytes(capture)))
+        if not _load(node, at, producer, inlined, rates, len(tile), loaded):
+            return None
         if set(node.results) & external:
             if not _covers(at, node.shape, tile, root.shape):
                 return None
             traffic += sum(_moved(at.extents, v, rates.sector) for v in node.results)
         else:
             scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
-    work = Work(blocks, traffic + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth)
+    work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth)
     price = rates.price(work)
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
 
@@ -148,6 +144,32 @@ def _matrix(node: Node, at: Region) -> tuple[int, int, list[int]]:
     shared = volume([at.extents[i] for i in used[0] & used[1]])
     sides = [s // max(shared, 1) for s in sides]  # batches are done one after the other
     return sides[0], sides[1], sides
+
+
+def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], rates: Rates, roots: int,
+          loaded: dict[ir.Value, float]) -> bool:
+    """Notes the bytes of each outside tensor that a node reads; False if it reads one from inside at data-dependent places."""
+    for read in expanded_reads(node, producer, inlined):
+        if read.value in producer or (rates.streams and node.contraction and _tensor(node)):
+            continue
+        box = read_region(read, node, at, tuple(read.value.type.shape), roots)
+        # Of a box that is walked in strides, at most as many elements as there are points.
+        walked = {i for e in read.indices for i, c in enumerate(e.coefficients) if c}
+        most = volume([e for i, e in enumerate((*at.extents, *node.over)) if i in walked]) * element_bytes(read.value)
+        moved = min(_moved(box.extents, read.value, rates.sector), float(max(most, rates.sector)))
+        loaded[read.value] = max(loaded.get(read.value, 0.0), moved)
+    points = volume(at.extents) * volume(node.over)
+    for capture in expanded_captures(node, producer, inlined):
+        if capture in producer:
+            return False
+        loaded[capture] = max(loaded.get(capture, 0.0), float(min(points, volume(capture.type.shape)) * element_bytes(capture)))
+    return True
+
+
+def _batches(node: Node, at: Region) -> int:
+    """Products of one block: points along the loops that both factors share."""
+    used = [{i for e in r.indices for i, c in enumerate(e.coefficients) if c and i < len(at.extents)} for r in node.reads]
+    return volume([at.extents[i] for i in used[0] & used[1]]) if len(used) == 2 else 1
 
 
 def _tensor(node: Node) -> bool:

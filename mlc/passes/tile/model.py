@@ -40,6 +40,11 @@ class Node:
     inits: list[ir.Value] = field(default_factory=list)
 
     @property
+    def copies(self) -> bool:
+        """Whether its elements are those of the one tensor it reads: movement, which a reader's indices can express."""
+        return not self.over and not self.captures and len(self.reads) == 1 and len(self.results) == 1 and _is_copy(self.op)
+
+    @property
     def loops(self) -> int:
         return len(self.shape) + len(self.over)
 
@@ -149,6 +154,18 @@ def _is_multiply_add(op: ir.Operation, n_in: int) -> bool:
         return False
     zero = fill.owner.attributes["value"].value == 0
     return zero and all(_is_read(v, n_in) for v in others[0].owner.operands) and len(set(others[0].owner.operands)) == 2
+
+
+def _is_copy(op: ir.Operation) -> bool:
+    """Whether a body yields its first argument that is used, perhaps widened and narrowed again."""
+    block = op.regions[0].blocks[0]
+    ops = [v.operation for v in block.operations]
+    value = ops[-1].operands[0]
+    if any(o.name not in ("arith.extf", "arith.truncf", "linalg.yield") for o in ops):
+        return False
+    while not isinstance(value.owner, ir.Block):
+        value = value.owner.operands[0]
+    return value.type == ops[-1].operands[0].type
 
 
 def _is_read(value: ir.Value, n_in: int) -> bool:

@@ -12,8 +12,8 @@ class Work:
 
     traffic: bytes from and to memory outside of the block. ops: simple scalar operations. macs: multiply-adds of contractions;
     tensor_macs: those that tensor cores can take, padded to whole atoms. scratch: bytes of block buffers. staged: bytes of one reduction
-    point of the contractions' factors, which a GPU streams through shared memory. phases: ops that wait for each other. depth: of the
-    longest contraction.
+    point of the contractions' factors, which a GPU streams through shared memory. phases: ops that wait for each other. depth: reduction
+    points of the longest contraction, for all its batches.
     """
 
     blocks: int
@@ -31,6 +31,7 @@ class Rates(Protocol):
     """A machine's prices.
 
     splits: sizes of the last dimension to try for contractions. guards: see `inline_choices`. sector: bytes that memory moves at least.
+    streams: contractions load their factors point by point instead of keeping a block's part in cache.
     """
 
     @property
@@ -38,6 +39,9 @@ class Rates(Protocol):
 
     @property
     def guards(self) -> bool: ...
+
+    @property
+    def streams(self) -> bool: ...
 
     @property
     def sector(self) -> int: ...
@@ -60,6 +64,7 @@ class CpuRates:
     launch: float = 800.0
     splits: tuple[int, ...] = (512, 256, 128, 64, 32)
     guards: bool = False
+    streams: bool = False
     sector: int = 1
 
     @staticmethod
@@ -84,7 +89,8 @@ class CpuRates:
 class GpuRates:
     """Bytes/ns, simple ops/ns, multiply-adds/ns (CUDA cores, tensor cores) of an SM, and of one block alone on it.
 
-    Then ns: of a launch, of starting a block, and of what a block waits for: its first data, each phase, each pipeline stage.
+    Then ns: of a launch, of starting a block, and of what a block waits for: its first data, each phase, each pipeline stage;
+    and what issuing a stage takes of an SM.
     Rates are what generated kernels reach, not peaks: about 6 TB/s from L2 over 132 SMs at 1.7 GHz. One block of a few warps waits for its
     own latencies most of the time; several resident blocks hide each other's.
     """
@@ -96,18 +102,21 @@ class GpuRates:
     ops: float = 80.0
     macs: float = 60.0
     tensor_macs: float = 800.0
-    alone_traffic: float = 22.0
-    alone_ops: float = 16.0
+    alone_traffic: float = 70.0
+    alone_ops: float = 80.0
+    alone_ops_beside: float = 40.0  # in the four or eight warps of a kernel with matrix products
     alone_macs: float = 12.0
-    alone_tensor_macs: float = 400.0
+    alone_tensor_macs: float = 1000.0
     launch: float = 1500.0
     start: float = 50.0
-    block: float = 700.0
-    phase: float = 350.0
-    stage: float = 40.0
+    block: float = 600.0
+    phase: float = 150.0
+    stage: float = 50.0
+    issue: float = 70.0
     step: int = 64
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
     guards: bool = True
+    streams: bool = True
     sector: int = 64
 
     @staticmethod
@@ -123,10 +132,12 @@ class GpuRates:
         resident = max(1, min(8, int(self.shared // max(need, 1))))
         each = -(-work.blocks // self.sms)
         macs, tensor = (work.macs, work.tensor_macs) if self.tensor else (work.macs + work.tensor_macs, 0.0)
-        busy = self.start + max(work.traffic / self.traffic, work.ops / self.ops + macs / self.macs + tensor / self.tensor_macs)
-        alone = (self.block + self.phase * work.phases + self.stage * -(-work.depth // self.step)
+        stages_done = -(-work.depth // self.step)
+        arithmetic = work.ops / self.ops + macs / self.macs + tensor / self.tensor_macs
+        busy = self.start + self.issue * stages_done + max(work.traffic / self.traffic, arithmetic)
+        alone = (self.block + self.phase * work.phases + self.stage * stages_done
                  + max(work.traffic / self.alone_traffic, tensor / self.alone_tensor_macs)
-                 + work.ops / self.alone_ops + macs / self.alone_macs)
+                 + work.ops / (self.alone_ops_beside if tensor else self.alone_ops) + macs / self.alone_macs)
         return self.launch + max(-(-each // resident) * alone, each * busy)
 
 
