@@ -154,10 +154,27 @@ def _extended(op: ir.Operation) -> Function:
     return compute
 
 
+def _fma64(a: Any, b: Any, c: Any) -> Any:
+    """The product as a sum of two numbers (Dekker), then the three are added with the error of the first sum (Knuth)."""
+    product, halves = a * b, []
+    for x in (a, b):
+        far = x * 134217729.0  # 2**27 + 1 splits 53 bits in two
+        high = far - (far - x)
+        halves.append((high, x - high))
+    (ah, al), (bh, bl) = halves
+    error = ((ah * bh - product) + ah * bl + al * bh) + al * bl
+    total = product + c
+    back = total - product
+    rest = (product - (total - back)) + (c - back) + error
+    return np.where(np.isfinite(rest), total + rest, total)
+
+
 @pure("math.fma", "vector.fma")
 def _fma(op: ir.Operation) -> Function:
-    """One rounding (f64 itself: two)."""
+    """One rounding."""
     dtype = dtype_of(op.results[0].type)
+    if dtype == np.float64:
+        return _fma64
     return lambda a, b, c: (np.asarray(a).astype(np.float64) * b + c).astype(dtype)
 
 
