@@ -11,6 +11,8 @@ from mlc.runtime.executor import Executable, Program
 # Target family -> what makes a Program of (artifact, threads). By name: a runtime is imported when an artifact for it is loaded.
 _RUNTIMES = {
     "cpu": "mlc.backends.cpu.runtime:CpuProgram",
+    "cuda": "mlc.backends.cuda.runtime:CudaProgram",
+    "rocm": "mlc.backends.rocm.runtime:RocmProgram",
 }
 
 

@@ -20,6 +20,7 @@ Shape = tuple[int, ...]
 ENVIRONMENT: dict[str, str] = {
     "MLC_CACHE_DIR": "where compiled models are kept; default: the platform's cache directory for mlc",
     "MLC_CACHE_SIZE": "size at which the least recently used entries are dropped, e.g. 5GiB; 0 turns the cache off; default 10GiB",
+    "MLC_DEBUG_SYNC": "any value: the GPU runtime waits for each kernel, and an error names the one at fault",
     "MLC_NUM_THREADS": "threads of the CPU runtime; default: the cores this process may use",
     "NO_COLOR": "any value: no colours, and progress as plain lines",
 }

@@ -5,12 +5,15 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
 from mlc.artifact import Artifact, TensorSpec, aligned_empty, plan_tensors
 from mlc.errors import ArtifactError, InputError, OptionError
+from mlc.runtime.device_array import DeviceArray, DeviceView, device_view
+from mlc.runtime.gpu_device import GpuDevice
+from mlc.runtime.gpu_profile import CommandTime
 from mlc.runtime.tensors import as_tensor, check_value, random_tensor
 
 
@@ -23,6 +26,25 @@ class Program(Protocol):
         inputs: the plan's inputs without a fixed value, in order; exact dtype and shape, C-contiguous, element-aligned; not to be written.
         outputs: 64-aligned arrays to fill, in order. Zero-size arrays have a valid but meaningless address.
         """
+        ...
+
+
+@runtime_checkable
+class DeviceProgram(Program, Protocol):
+    """A program whose memory is a GPU's. `run` also takes inputs that lie there."""
+
+    device: GpuDevice
+
+    def run_device(self, inputs: Sequence[np.ndarray | DeviceView]) -> list[DeviceArray]:
+        """As `run`, with new GPU memory for each output."""
+        ...
+
+    def time(self, inputs: Sequence[np.ndarray | DeviceView], count: int, warmup: int, flush: bool) -> list[float]:
+        """GPU milliseconds of each of `count` runs, transfers left out. flush: each with an empty L2 cache."""
+        ...
+
+    def profile(self, inputs: Sequence[np.ndarray | DeviceView], count: int) -> list[CommandTime]:
+        """Median GPU time of each kernel of a run, in order."""
         ...
 
 
@@ -42,7 +64,7 @@ class Group:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Wall-clock times of whole calls (checks and output allocation included), in milliseconds."""
+    """Times of runs, in milliseconds. clock: `wall`, of whole calls (checks, transfers and output allocation included), or `gpu`."""
 
     repeat: int
     median: float
@@ -51,9 +73,17 @@ class BenchResult:
     min: float
     max: float
     mean: float
+    clock: str = "wall"
+
+    @staticmethod
+    def of(times: Sequence[float], clock: str) -> "BenchResult":
+        """The statistics of at least one time in milliseconds."""
+        p10, median, p90 = (float(x) for x in np.percentile(times, (10, 50, 90)))
+        return BenchResult(len(times), median, p10, p90, min(times), max(times), sum(times) / len(times), clock)
 
     def __str__(self) -> str:
-        return f"median {self.median:.4g} ms (p10 {self.p10:.4g}, p90 {self.p90:.4g}, min {self.min:.4g}; {self.repeat} runs)"
+        what = "runs, GPU time" if self.clock == "gpu" else "runs"
+        return f"median {self.median:.4g} ms (p10 {self.p10:.4g}, p90 {self.p90:.4g}, min {self.min:.4g}; {self.repeat} {what})"
 
 
 class Executable:
@@ -61,7 +91,8 @@ class Executable:
 
     inputs, outputs: one TensorSpec per tensor. A sequence is passed and returned as a list of arrays, an optional as an array or None.
     An input whose value was fixed at compile time may be left out; given, it must be the same.
-    Calls from several threads are safe; on the CPU they take turns.
+    Calls from several threads are safe; they take turns.
+    On a GPU an input may also be a tensor in that GPU's memory (`__dlpack__` or `__cuda_array_interface__`): it does not visit the host.
     """
 
     def __init__(self, artifact: Artifact, program: Program) -> None:
@@ -72,6 +103,7 @@ class Executable:
         self.input_groups = _groups(signature.get("inputs"), self.inputs)
         self.output_groups = _groups(signature.get("outputs"), self.outputs)
         self._program = program
+        self._device = program.device if isinstance(program, DeviceProgram) else None
         self._plain_outputs = all(g.kind == "tensor" for g in self.output_groups)
         self._free = [g.name for g in self.input_groups if not self._omissible(g)]
         self._names = {g.name for g in self.input_groups}
@@ -94,9 +126,14 @@ class Executable:
         """
         return self._run(self._positional(arrays, named) if arrays else named)
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Runs the model by name: input name -> value in, output name -> value out. Raises as `__call__` does."""
-        return {g.name: value for g, value in zip(self.output_groups, self._run(inputs), strict=True)}
+    def run(self, inputs: Mapping[str, Any], *, device: bool = False) -> dict[str, Any]:
+        """Runs the model by name: input name -> value in, output name -> value out. Raises as `__call__` does.
+
+        device: outputs stay in GPU memory, each a new DeviceArray; OptionError if the model is not for a GPU. An output whose size depends
+        on data comes with the largest size it can have, and its actual size beside it in a tuple.
+        """
+        values = self._run_device(inputs) if device else self._run(inputs)
+        return {g.name: value for g, value in zip(self.output_groups, values, strict=True)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the `.mlc` file. Raises ResourceError."""
@@ -108,13 +145,24 @@ class Executable:
         tensors = [random_tensor(spec, rng) for spec in self.inputs]
         return {g.name: _pack(g, tensors) for g in self.input_groups}
 
-    def bench(self, inputs: Mapping[str, Any] | Sequence[Any] | None = None, repeat: int = 100, warmup: int = 10) -> BenchResult:
-        """Times `repeat` calls after `warmup` unmeasured ones. inputs: by name or in order; random ones by default."""
+    def bench(self, inputs: Mapping[str, Any] | Sequence[Any] | None = None, repeat: int = 100, warmup: int = 10,
+              clock: str | None = None, flush_l2: bool = False) -> BenchResult:
+        """Times `repeat` runs after `warmup` unmeasured ones. inputs: by name or in order; random ones by default.
+
+        clock: `wall` for whole calls, `gpu` for the GPU's own time of the model without transfers; default: `gpu` where there is one.
+        flush_l2: empty the GPU's L2 cache before each run (`gpu` only). Raises OptionError, and what a call raises.
+        """
         if repeat < 1 or warmup < 0:
             raise OptionError(f"found repeat={repeat}, warmup={warmup}, expected at least 1 and 0")
-        if inputs is None:
-            inputs = self.random_inputs()
-        values = inputs if isinstance(inputs, Mapping) else self._positional(tuple(inputs), {})
+        clock = clock or ("wall" if self._device is None else "gpu")
+        if clock not in ("wall", "gpu"):
+            raise OptionError(f"found clock={clock!r}, expected 'wall' or 'gpu'")
+        if flush_l2 and clock == "wall":
+            raise OptionError("flush_l2 needs the GPU's clock", hint="clock='gpu', with a model for a GPU")
+        values = self._values(inputs)
+        if clock == "gpu":
+            program = self._on_device()
+            return BenchResult.of(program.time(self._bound(values), repeat, warmup, flush_l2), clock)
         for _ in range(warmup):
             self._run(values)
         times: list[float] = []
@@ -122,8 +170,16 @@ class Executable:
             start = time.perf_counter_ns()
             self._run(values)
             times.append((time.perf_counter_ns() - start) / 1e6)
-        p10, median, p90 = (float(x) for x in np.percentile(times, (10, 50, 90)))
-        return BenchResult(repeat, median, p10, p90, min(times), max(times), sum(times) / repeat)
+        return BenchResult.of(times, clock)
+
+    def profile(self, inputs: Mapping[str, Any] | Sequence[Any] | None = None, repeat: int = 10) -> list[CommandTime]:
+        """GPU time of each kernel of a run, in order: the median of `repeat` runs. `gpu_profile.chrome_trace` makes a file of it.
+
+        Each kernel is measured by itself, so that the sum is more than a run takes. Raises OptionError if the model is not for a GPU.
+        """
+        if repeat < 1:
+            raise OptionError(f"found repeat={repeat}, expected at least 1")
+        return self._on_device().profile(self._bound(self._values(inputs)), repeat)
 
     def __repr__(self) -> str:
         inputs, outputs = ", ".join(map(str, self.inputs)), ", ".join(map(str, self.outputs))
@@ -142,23 +198,44 @@ class Executable:
                 raise self._error(f"input {name!r} is given by position and by name")
         return {**values, **named}
 
+    def _values(self, inputs: Mapping[str, Any] | Sequence[Any] | None) -> Mapping[str, Any]:
+        if inputs is None:
+            return self.random_inputs()
+        return inputs if isinstance(inputs, Mapping) else self._positional(tuple(inputs), {})
+
     def _run(self, values: Mapping[str, Any]) -> list[Any]:
-        try:
-            inputs = [t for t in self._bind(values) if t is not None]
-        except InputError as e:
-            raise self._error(e.message, e.hint) from None
+        inputs = self._bound(values)
         outputs = [aligned_empty(spec.shape, spec.dtype.numpy) for spec in self.outputs]
         self._program.run(inputs, outputs)
         if self._plain_outputs:
             return [outputs[g.items[0]] for g in self.output_groups]
         return [_pack(g, outputs) for g in self.output_groups]
 
-    def _bind(self, values: Mapping[str, Any]) -> list[np.ndarray | None]:
-        """One array per plan input, None for those with a fixed value."""
+    def _run_device(self, values: Mapping[str, Any]) -> list[Any]:
+        arrays = self._on_device().run_device(self._bound(values))
+        return [tuple(arrays[i] for i in g.items) if g.kind == "bounded" else _pack(g, arrays) for g in self.output_groups]
+
+    def _on_device(self) -> DeviceProgram:
+        if not isinstance(self._program, DeviceProgram):
+            raise OptionError(f"the model is for target {self.target!r}, which is no GPU")
+        return self._program
+
+    def _bound(self, values: Mapping[str, Any]) -> list[Any]:
+        """One array or view per plan input that is passed. Raises InputError that lists the model's inputs."""
+        try:
+            if self._device is None:
+                return [t for t in self._bind(values) if t is not None]
+            with self._device:
+                return [t for t in self._bind(values) if t is not None]
+        except InputError as e:
+            raise self._error(e.message, e.hint) from None
+
+    def _bind(self, values: Mapping[str, Any]) -> list[np.ndarray | DeviceView | None]:
+        """One array or view per plan input, None for those with a fixed value."""
         for name in values:
             if name not in self._names:
                 raise InputError(f"found an input {name!r} that the model does not have")
-        tensors: list[np.ndarray | None] = [None] * len(self.inputs)
+        tensors: list[np.ndarray | DeviceView | None] = [None] * len(self.inputs)
         for group in self.input_groups:
             if group.name not in values:
                 if not self._omissible(group):
@@ -166,11 +243,11 @@ class Executable:
                 continue
             for index, value in zip(group.items, self._unpack(group, values[group.name]), strict=True):
                 spec = self.inputs[index]
-                tensor = as_tensor(value, spec)
-                if spec.value is None:
-                    tensors[index] = tensor
-                else:
-                    check_value(tensor, spec)
+                if spec.value is not None:
+                    check_value(as_tensor(value, spec), spec)
+                    continue
+                view = None if self._device is None or type(value) is np.ndarray else device_view(value, spec, self._device)
+                tensors[index] = as_tensor(value, spec) if view is None else view
         return tensors
 
     def _unpack(self, group: Group, value: Any) -> Iterator[Any]:
@@ -204,7 +281,7 @@ def _show(group: Group, specs: list[TensorSpec]) -> str:
     return f"{group.name}: {group.kind}({', '.join(str(specs[i]) for i in group.items)})"
 
 
-def _pack(group: Group, tensors: Sequence[np.ndarray]) -> Any:
+def _pack(group: Group, tensors: Sequence[Any]) -> Any:
     if group.kind == "sequence":
         return [tensors[i] for i in group.items]
     if group.kind == "bounded":

@@ -7,8 +7,9 @@ from typing import Any, cast
 import numpy as np
 
 from mlc.artifact import TensorSpec, aligned_empty
-from mlc.dtypes import BF16, BOOL, BY_NUMPY, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0FNU
+from mlc.dtypes import BY_NUMPY
 from mlc.errors import InputError
+from mlc.runtime.dlpack import DEVICES, HOST_DEVICES, read_capsule
 
 __all__ = ["TensorSpec", "aligned_empty", "as_tensor", "check_value", "random_tensor"]
 
@@ -107,8 +108,8 @@ def _to_numpy(value: object, spec: TensorSpec) -> np.ndarray:
     expected = f"expected a host tensor {spec.dtype}{list(spec.shape)}"
     if hasattr(value, "__dlpack__"):
         kind = cast(Any, value).__dlpack_device__()[0] if hasattr(value, "__dlpack_device__") else 1
-        if int(kind) not in _HOST_DEVICES:
-            device = _DEVICES.get(int(kind), f"DLPack device type {int(kind)}")
+        if int(kind) not in HOST_DEVICES:
+            device = DEVICES.get(int(kind), f"DLPack device type {int(kind)}")
             raise InputError(f"{where} on {device}, {expected}", hint="move it to the host first")
         try:
             return np.from_dlpack(cast(Any, value))
@@ -127,32 +128,11 @@ def _to_numpy(value: object, spec: TensorSpec) -> np.ndarray:
     raise InputError(f"{where}, {expected}")
 
 
-# ------------------------------------------------------------------------------------------- DLPack types that numpy does not import
-
-_HOST_DEVICES = (1, 3, 11, 13)  # CPU, CUDA pinned, ROCm pinned, CUDA managed
-_DEVICES = {2: "a CUDA device", 4: "an OpenCL device", 7: "a Vulkan device", 8: "a Metal device", 10: "a ROCm device",
-            14: "a oneAPI device"}
-# (type code, bits) -> dtype, for the element types numpy's importer refuses
-_DLPACK_TYPES = {(4, 16): BF16, (6, 8): BOOL, (10, 8): F8E4M3FN, (11, 8): F8E4M3FNUZ, (12, 8): F8E5M2, (13, 8): F8E5M2FNUZ,
-                 (14, 8): F8E8M0FNU}
-
-
-class _DLTensor(ctypes.Structure):
-    _fields_ = (("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32), ("ndim", ctypes.c_int32),
-                ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16), ("shape", ctypes.POINTER(ctypes.c_int64)),
-                ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64))
-
-
-_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
-
-
 def _from_dlpack(value: object) -> np.ndarray:
     """A copy of a host tensor. Not consumed: the capsule's own destructor gives the tensor back, so a copy is all we may keep."""
     capsule = cast(Any, value).__dlpack__()
-    t = _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
-    dtype = _DLPACK_TYPES.get((t.code, t.bits))
-    if dtype is None or t.lanes != 1:
-        raise TypeError(f"element type (code {t.code}, {t.bits} bits, {t.lanes} lanes)")
+    t = read_capsule(capsule)
+    dtype = t.dtype
     shape = tuple(t.shape[i] for i in range(t.ndim))
     out: np.ndarray = np.empty(shape, dtype.numpy)
     if out.size == 0:

@@ -1,0 +1,173 @@
+"""A GPU artifact as a Program: its memory on the device, its inputs and outputs through pinned staging, its plan through `gpu_run`."""
+
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+import numpy as np
+
+from mlc.artifact import Artifact, plan_tensors
+from mlc.errors import CompilerError, ResourceError
+from mlc.options import env, format_size
+from mlc.runtime.device_array import Block, DeviceArray, DeviceView, host_bytes
+from mlc.runtime.gpu_debug import SyncDevice
+from mlc.runtime.gpu_device import GpuDevice, KernelFault
+from mlc.runtime.gpu_plan import GpuPlan, Kernel
+from mlc.runtime.gpu_profile import CommandTime, TimedDevice, medians
+from mlc.runtime.gpu_run import Buffer, Copy, PlanRunner
+
+ALIGN = 256  # bytes, of every buffer: as device memory itself
+
+
+class GpuProgram:
+    """Implements `mlc.runtime.executor.DeviceProgram`. Calls from several threads take turns.
+
+    Loading allocates everything: the arena, the weights, and fixed buffers for inputs and outputs. Raises ResourceError with all four sizes
+    if the GPU has less free, ArtifactError if the artifact is malformed, and what the device raises for code that it cannot load.
+    """
+
+    def __init__(self, artifact: Artifact, device: GpuDevice) -> None:
+        self.device = device
+        self._plan = GpuPlan.parse(artifact.plan)
+        self._lock = threading.Lock()
+        weights = [_raw(w) for w in artifact.weights]
+        inputs = [s.bytes for s in plan_tensors(artifact.plan, "inputs") if s.value is None]
+        self._outputs = plan_tensors(artifact.plan, "outputs")
+        outputs = [s.bytes for s in self._outputs]
+        with device:
+            device.load(self._plan.kernels.values(), artifact.objects)
+            spaces = {"arena": [self._plan.arena_bytes], "weight": [len(w) for w in weights], "input": inputs, "output": outputs}
+            layouts = {space: _layout(sizes) for space, sizes in spaces.items()}
+            self._check_free({space: total for space, (_, total) in layouts.items()})
+            self._blocks = {space: Block(total, device.allocate, device.free) for space, (_, total) in layouts.items()}
+            self._memory = {space: [Buffer(block.address + at, size) for at, size in zip(layouts[space][0], spaces[space], strict=True)]
+                            for space, block in self._blocks.items()}
+            for array, buffer in zip(weights, self._memory["weight"], strict=True):
+                if buffer.bytes:
+                    device.upload(buffer.address, array.__array_interface__["data"][0], buffer.bytes)
+            device.synchronize()
+        self._runner = PlanRunner(self._plan, self._memory, device if env("MLC_DEBUG_SYNC") is None else SyncDevice(device))
+        weakref.finalize(self, self._runner.close)
+
+    def run(self, inputs: Sequence[np.ndarray | DeviceView], outputs: Sequence[np.ndarray]) -> None:
+        """See `mlc.runtime.executor.Program`; an input may also be a view of this GPU's memory, which is copied there."""
+        with self._running(inputs):
+            self._runner.run()
+            for buffer, staged in zip(self._memory["output"], self._staged_outputs, strict=True):
+                if buffer.bytes:
+                    self.device.download(staged.ctypes.data, buffer.address, buffer.bytes)
+            self.device.synchronize()
+            for array, staged in zip(outputs, self._staged_outputs, strict=True):
+                _raw(array)[:] = staged
+
+    def run_device(self, inputs: Sequence[np.ndarray | DeviceView]) -> list[DeviceArray]:
+        """As `run`, with new GPU memory for each output."""
+        with self._running(inputs):
+            arrays = [DeviceArray(spec, self.device, Block(spec.bytes, self.device.allocate, self.device.free)) for spec in self._outputs]
+            self._runner.run()
+            self.device.issue([Copy(array.address, buffer.address, buffer.bytes)
+                               for array, buffer in zip(arrays, self._memory["output"], strict=True) if buffer.bytes])
+            self.device.synchronize()
+            return arrays
+
+    def time(self, inputs: Sequence[np.ndarray | DeviceView], count: int, warmup: int, flush: bool) -> list[float]:
+        """GPU milliseconds of `count` runs of the plan, inputs and outputs in place. flush: with an empty L2 cache.
+
+        Runs are queued ahead of the GPU; where one takes less than queueing it (about 15 us), it is the host that is measured.
+        """
+        with self._running(inputs):
+            for _ in range(max(1, warmup)):
+                self._runner.run()
+            return self.device.time(self._runner.run, count, flush)
+
+    def profile(self, inputs: Sequence[np.ndarray | DeviceView], count: int) -> list[CommandTime]:
+        """GPU time of each command of a run, in order: the median of `count` runs, each command measured by itself."""
+        with self._running(inputs):
+            timed = TimedDevice(self.device)
+            runner = PlanRunner(self._plan, self._memory, timed)
+            runs: list[list[CommandTime]] = []
+            try:
+                for _ in range(count + 1):  # one for warming up
+                    runner.run()
+                    runs.append(timed.take())
+            finally:
+                runner.close()
+            return medians(runs[1:])
+
+    @contextmanager
+    def _running(self, inputs: Sequence[np.ndarray | DeviceView]) -> Iterator[None]:
+        """One call: the device is this thread's, the inputs are in place, and a fault names the kernels."""
+        with self._lock, self.device:
+            self._feed(inputs)
+            try:
+                yield
+            except KernelFault as fault:
+                raise self._described(fault) from fault
+
+    def _feed(self, inputs: Sequence[np.ndarray | DeviceView]) -> None:
+        for i, (value, buffer) in enumerate(zip(inputs, self._memory["input"], strict=True)):
+            if not buffer.bytes:
+                continue
+            if isinstance(value, DeviceView):
+                self.device.issue([Copy(buffer.address, value.address, buffer.bytes)])
+            else:
+                staged = self._staged_inputs[i]
+                staged[:] = _raw(value)
+                self.device.upload(buffer.address, staged.ctypes.data, buffer.bytes)
+
+    @cached_property
+    def _staging(self) -> dict[str, tuple[Block, list[np.ndarray]]]:
+        """Pinned memory for inputs and outputs, made when host arrays are first passed."""
+        staging: dict[str, tuple[Block, list[np.ndarray]]] = {}
+        for space in ("input", "output"):
+            sizes = [b.bytes for b in self._memory[space]]
+            offsets, total = _layout(sizes)
+            block = Block(total, self.device.allocate_host, self.device.free_host)
+            staging[space] = block, [host_bytes(block.address + at, size) for at, size in zip(offsets, sizes, strict=True)]
+        return staging
+
+    @property
+    def _staged_inputs(self) -> list[np.ndarray]:
+        return self._staging["input"][1]
+
+    @property
+    def _staged_outputs(self) -> list[np.ndarray]:
+        return self._staging["output"][1]
+
+    def _check_free(self, sizes: dict[str, int]) -> None:
+        needed, free = sum(sizes.values()), self.device.free_bytes()
+        if needed > free:
+            parts = (f"arena {format_size(sizes['arena'])}, weights {format_size(sizes['weight'])}, "
+                     f"inputs {format_size(sizes['input'])}, outputs {format_size(sizes['output'])}")
+            raise ResourceError(f"the model needs {format_size(needed)} of GPU memory ({parts}), found {format_size(free)} free on "
+                                f"{self.device.name}", hint="end other users of the GPU's memory, or compile for a smaller batch")
+
+    def _described(self, fault: KernelFault) -> CompilerError:
+        kernels = list(self._plan.kernels.values())
+        if len(kernels) == 1:
+            return CompilerError(f"{fault.reason}: {kernels[0]} faulted", hint=fault.hint)
+        if isinstance(self._runner.device, SyncDevice):
+            return CompilerError(f"{fault.reason}: a kernel faulted", hint=fault.hint)
+        return CompilerError(f"{fault.reason}: one of the model's {len(kernels)} kernels faulted ({_few(kernels)})",
+                             hint=f"MLC_DEBUG_SYNC=1 waits for each kernel and names the one at fault; {fault.hint}")
+
+
+def _few(kernels: Sequence[Kernel]) -> str:
+    return ", ".join(k.name for k in kernels[:5]) + (", ..." if len(kernels) > 5 else "")
+
+
+def _raw(array: np.ndarray) -> np.ndarray:
+    """The bytes of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def _layout(sizes: Sequence[int]) -> tuple[list[int], int]:
+    """Aligned offsets in one block, and the block's size."""
+    offsets: list[int] = []
+    end = 0
+    for size in sizes:
+        offsets.append(end)
+        end += -(-size // ALIGN) * ALIGN
+    return offsets, end
