@@ -100,7 +100,7 @@ class _Kernel:
 
     def _describe(self, function: ir.Operation, plan: WarpGroupPlan) -> None:
         """The tensor maps among the arguments, and how many blocks shall share an SM."""
-        factors = ((plan.left, plan.product.a), (plan.right, plan.product.b))
+        factors = ((plan.staging.left, plan.product.a), (plan.staging.right, plan.product.b))
         maps = [boxes.map.attribute(len(self.buffers) + i, self.buffers.index(factor.buffer)) for i, (boxes, factor) in enumerate(factors)]
         function.attributes[TENSOR_MAPS] = ir.ArrayAttr.get(maps)
         residents = (self.target.shared_bytes + RESERVED) // (self.kernel.opview.py("shared") + RESERVED)

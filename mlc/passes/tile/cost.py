@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from itertools import product
 
 from mlc.ir.mlir import ir
+from mlc.passes.gpu.hopper.operand import STEP, Side, staging
 from mlc.passes.tile.model import Node, element_bytes, volume
-from mlc.passes.tile.rates import Rates, Work, rates_of
+from mlc.passes.tile.rates import Rates, Wide, Work, rates_of
 from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_region
 from mlc.target import Target
+
+WIDE_ROWS = (128,)  # of a tile for warpgroups
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
     traffic, streamed, ops, macs, tensor_macs, scratch, staged, phases, depth = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0
     loaded: dict[ir.Value, float] = {}
+    wide: Wide | None = None
+    only = sum(n.contraction for n in nodes) == 1
     for node in nodes:
         if inlined.get(node):
             continue
@@ -104,6 +109,8 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             rows, columns, sides = _matrix(node, at)
             depth = max(depth, volume(node.over) * _batches(node, at))
             if _tensor(node):
+                if only and rates.wide:
+                    wide = _wide(node, at, producer, inlined, bool(set(node.results) & external))
                 tensor_macs += points * (-(-rows // 16) * 16 * -(-columns // 8) * 8) / max(1, rows * columns)
                 streams = [n * element_bytes(r.value) for n, r in zip(sides, node.reads) if r.value not in producer]
                 staged = max(staged, sum(streams))
@@ -121,7 +128,8 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             traffic += sum(_moved(at.extents, v, rates.sector) for v in node.results)
         else:
             scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
-    work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth)
+    work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth,
+                streamed, wide)
     price = rates.price(work)
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
 
@@ -166,6 +174,33 @@ def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
     return True
 
 
+def _wide(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], leaves: bool) -> Wide | None:
+    """The node's product as one of warpgroups, if TMA can bring both factors. leaves: its sums go to memory."""
+    sides = []
+    for read in node.reads:
+        places, value, bounded = read.indices, read.value, ()
+        source = producer.get(value)
+        while source is not None and inlined.get(source) and source.copies:
+            places, value = tuple(e.compose(places, node.loops) for e in source.reads[0].indices), source.reads[0].value
+            source = producer.get(value)
+        if source is not None and inlined.get(source) and source.pad is not None:
+            value = source.captures[0]
+            places = tuple(e + -low for e, low in zip(places, source.pad))
+            bounded = tuple(d for d, (padded, n) in enumerate(zip(source.shape, value.type.shape)) if padded != n)
+        if value in producer:
+            return None
+        sides.append(Side(tuple(value.type.shape), str(value.type.element_type), places, bounded))
+    extents = (*at.extents, *node.over)
+    if len(sides) != 2 or sides[0].dtype != sides[1].dtype or sides[0].dtype not in ("f16", "bf16"):
+        return None
+    found = staging(sides[0], sides[1], extents, len(at.extents))
+    if found is None:
+        return None
+    macs = float(found.left.tile.extent * found.right.tile.extent * STEP * volume(found.chunks))
+    result = 0 if leaves else volume(at.extents) * 4
+    return Wide(macs, found.stage_bytes, result, found.accumulators)
+
+
 def _batches(node: Node, at: Region) -> int:
     """Products of one block: points along the loops that both factors share."""
     used = [{i for e in r.indices for i, c in enumerate(e.coefficients) if c and i < len(at.extents)} for r in node.reads]
@@ -201,11 +236,11 @@ def _covers(at: Region, shape: Sequence[int], tile: Sequence[int], root: Sequenc
     return True
 
 
-def candidates(node: Node, splits: Sequence[int]) -> Iterator[tuple[int, ...]]:
+def candidates(node: Node, splits: Sequence[int], rows: Sequence[int] = ()) -> Iterator[tuple[int, ...]]:
     """Tiles of a sink to try: whole trailing dimensions, part of one, one index of the leading ones.
 
     splits: sizes of the last dimension besides the whole, for contractions. With them the dimensions between the two split ones are
-    whole, or one index each.
+    whole, or one index each. rows: sizes of the other split dimension, besides halvings.
     """
     shape = node.shape
     rank = len(shape)
@@ -216,7 +251,7 @@ def candidates(node: Node, splits: Sequence[int]) -> Iterator[tuple[int, ...]]:
     last = [shape[-1], *(s for s in splits if s < shape[-1] and rank > 1)]
     seen = set()
     for split, n, whole in product(range(rank), last, (True, False) if splits else (True,)):
-        for size in _sizes(shape[split]):
+        for size in (*_sizes(shape[split]), *(n for n in rows if n < shape[split])):
             if splits and split == rank - 1 and size < min(least, shape[split]):
                 continue
             tile = [1] * split + [size] + [d if whole else 1 for d in shape[split + 1:]]
@@ -245,7 +280,7 @@ def best_plan(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Val
     inlined = inline_choices(nodes, external, rates.guards)
     splits = rates.splits if any(n.contraction for n in nodes) else ()
     best: Plan | None = None
-    for tile in candidates(sinks[-1], splits):
+    for tile in candidates(sinks[-1], splits, WIDE_ROWS if splits and rates.wide else ()):
         plan = evaluate(nodes, sinks, external, tile, inlined, rates)
         if plan is not None and (best is None or plan.price < best.price):
             best = plan

@@ -13,7 +13,7 @@ class Work:
     traffic: bytes from and to memory outside of the block. ops: simple scalar operations. macs: multiply-adds of contractions;
     tensor_macs: those that tensor cores can take, padded to whole atoms. scratch: bytes of block buffers. staged: bytes of one reduction
     point of the contractions' factors, which a GPU streams through shared memory. phases: ops that wait for each other. depth: reduction
-    points of the longest contraction, for all its batches.
+    points of the longest contraction, for all its batches. streamed: the part of `traffic` that is the factors of contractions.
     """
 
     blocks: int
@@ -25,13 +25,29 @@ class Work:
     staged: int
     phases: int
     depth: int
+    streamed: float = 0.0
+    wide: "Wide | None" = None
+
+
+@dataclass(frozen=True)
+class Wide:
+    """The contraction of a kernel that warpgroups can compute (`gpu.hopper`).
+
+    macs: multiply-adds, padded to whole atoms. stage: bytes of a pipeline stage. result: bytes of its sums, which take the stages' place.
+    accumulators: registers of a thread that hold sums.
+    """
+
+    macs: float
+    stage: int
+    result: int
+    accumulators: int
 
 
 class Rates(Protocol):
     """A machine's prices.
 
     splits: sizes of the last dimension to try for contractions. guards: see `inline_choices`. sector: bytes that memory moves at least.
-    streams: contractions load their factors point by point instead of keeping a block's part in cache.
+    streams: contractions load their factors point by point instead of keeping a block's part in cache. wide: warpgroups multiply.
     """
 
     @property
@@ -42,6 +58,9 @@ class Rates(Protocol):
 
     @property
     def streams(self) -> bool: ...
+
+    @property
+    def wide(self) -> bool: ...
 
     @property
     def sector(self) -> int: ...
@@ -65,6 +84,7 @@ class CpuRates:
     splits: tuple[int, ...] = (512, 256, 128, 64, 32)
     guards: bool = False
     streams: bool = False
+    wide: bool = False
     sector: int = 1
 
     @staticmethod
@@ -98,6 +118,7 @@ class GpuRates:
     sms: int
     shared: int
     tensor: bool
+    wide: bool
     traffic: float = 45.0
     ops: float = 80.0
     macs: float = 60.0
@@ -114,6 +135,9 @@ class GpuRates:
     stage: float = 50.0
     issue: float = 70.0
     step: int = 64
+    wide_macs: float = 2800.0
+    wide_traffic: float = 80.0
+    exchange: float = 100.0  # bytes of sums through shared memory, to where the rest of the kernel reads them
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
     guards: bool = True
     streams: bool = True
@@ -121,9 +145,12 @@ class GpuRates:
 
     @staticmethod
     def of(target: Target) -> "GpuRates":
-        return GpuRates(target.sms, target.shared_bytes, target.has("mma") or target.has("mfma") or target.has("wmma"))
+        wide = target.has("wgmma") and target.has("tma")
+        return GpuRates(target.sms, target.shared_bytes, target.has("mma") or target.has("mfma") or target.has("wmma"), wide)
 
     def price(self, work: Work) -> float | None:
+        if work.wide is not None and (price := self._price_wide(work, work.wide)) is not None:
+            return price
         stages = min(4, -(-work.depth // self.step) + 1)
         # Rows are padded against bank conflicts: by a fifth at most.
         need = work.scratch * 1.2 + work.staged * self.step * 1.2 * stages
@@ -139,6 +166,20 @@ class GpuRates:
                  + max(work.traffic / self.alone_traffic, tensor / self.alone_tensor_macs)
                  + work.ops / (self.alone_ops_beside if tensor else self.alone_ops) + macs / self.alone_macs)
         return self.launch + max(-(-each // resident) * alone, each * busy)
+
+
+    def _price_wide(self, work: Work, wide: Wide) -> float | None:
+        """With a product on warpgroups: alone on an SM its blocks multiply, then do the rest; two overlap. None if a block does not fit."""
+        each = -(-work.blocks // self.sms)
+        others = (work.scratch - wide.result) * 1.2
+        half = max(3 * wide.stage, wide.result * 1.1) + others <= self.shared / 2 - 2048 and wide.accumulators <= 64
+        resident = 2 if half and work.blocks > self.sms else 1
+        if max(2 * wide.stage, wide.result * 1.1) + others > self.shared - 2048:
+            return None
+        main = max(wide.macs / self.wide_macs, work.streamed / self.wide_traffic)
+        rest = (work.traffic - work.streamed) / self.traffic + work.ops / self.ops + wide.result / self.exchange
+        alone = self.block + self.phase * work.phases + main + rest
+        return self.launch + max(-(-each // resident) * alone, each * (self.start + main + rest / resident))
 
 
 def rates_of(target: Target) -> Rates:

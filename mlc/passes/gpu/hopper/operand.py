@@ -7,15 +7,18 @@ loops only move the boxes. What a box reads outside of the buffer is zero: the p
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mlc.ir.affine import map_to_linear
-from mlc.ir.mlir import ir
 from mlc.layout.linear import Linear, row_major
 from mlc.layout.wgmma import SharedOperand
 from mlc.passes.gpu.hopper import wgmma
 from mlc.passes.gpu.hopper.tma import TensorMap
-from mlc.passes.tile.model import element_bytes, volume
+from mlc.passes.tile.model import volume
 
 STEP = wgmma.PANEL  # reduction points of a stage
+LEAST_ROWS, MOST_SIDE = 48, 256
+LEAST_POINTS = 64 * 128  # of a block's tile: below, the start of the pipeline costs more than the faster instruction gains
+MOST_POINTS = 128 * 256
+LEAST_DEPTH = 2 * STEP
+MOST_ACCUMULATORS = 128  # registers of a thread
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,85 @@ class Boxes:
         return self.count * volume(self.map.box) * self.map.element_bytes
 
 
-def boxes_of(op: ir.Operation, which: int, outer: Sequence[int], inner: int, unit: int) -> Boxes | None:
-    """Operand `which` of a task.mma, whose rows are the loops `outer` and whose reduction is staged along `inner`; None if TMA cannot.
+@dataclass(frozen=True)
+class Side:
+    """A factor before it is known whether TMA can bring it. places: per dimension, over the product's loops, then anything else.
+
+    bounded: dimensions along which places may lie outside.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    places: tuple[Linear, ...]
+    bounded: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Staging:
+    """How both factors come. loops: those of the reduction, the inner one last; chunks: how many steps each of them takes."""
+
+    left: Boxes
+    right: Boxes
+    loops: tuple[int, ...]
+    chunks: tuple[int, ...]
+
+    @property
+    def consumers(self) -> int:
+        """Warpgroups that multiply."""
+        return _consumers(self.left.rows)
+
+    @property
+    def blocks(self) -> int:
+        """64-row blocks of one consumer."""
+        return self.left.tile.extent // (wgmma.ROWS * self.consumers)
+
+    @property
+    def accumulators(self) -> int:
+        """Registers of a consumer's thread that hold sums."""
+        return self.blocks * self.right.tile.extent // 2
+
+    @property
+    def stage_bytes(self) -> int:
+        return self.left.tile.bytes + self.right.tile.bytes
+
+
+def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> Staging | None:
+    """How TMA and wgmma do a product whose first `parallel` loops are rows (of the left factor) or columns, the others its reduction.
+
+    None where they cannot, or where the tile is too small or shallow to be worth it.
+    """
+    used = [{i for e in side.places for i, c in enumerate(e.coefficients) if c} for side in (left, right)]
+    loops = [d for d in range(parallel) if extents[d] > 1]
+    rows, columns = ([d for d in loops if d in u] for u in used)
+    depth = [d for d in range(parallel, len(extents)) if extents[d] > 1]
+    height, width = volume([extents[d] for d in rows]), volume([extents[d] for d in columns])
+    if sorted([*rows, *columns]) != loops or not LEAST_POINTS <= height * width <= MOST_POINTS or not LEAST_ROWS <= height <= MOST_SIDE:
+        return None
+    if width > MOST_SIDE or volume([extents[d] for d in depth]) < LEAST_DEPTH:
+        return None
+    for inner in reversed(depth):
+        a = boxes_of(left, extents, rows, inner, wgmma.ROWS * _consumers(height))
+        b = boxes_of(right, extents, columns, inner, 8)
+        if a is None or b is None or (extents[inner] % STEP and not all(covers(x, inner, extents[inner]) for x in (a, b))):
+            continue
+        order = (*(d for d in depth if d != inner), inner)
+        found = Staging(a, b, order, (*(extents[d] for d in order[:-1]), -(-extents[inner] // STEP)))
+        return found if found.accumulators <= MOST_ACCUMULATORS else None
+    return None
+
+
+def _consumers(rows: int) -> int:
+    return 1 if rows <= wgmma.ROWS else 2
+
+
+def boxes_of(side: Side, extents: Sequence[int], outer: Sequence[int], inner: int, unit: int) -> Boxes | None:
+    """How TMA brings a factor whose rows are the loops `outer` and whose reduction is staged along `inner`; None if it cannot.
 
     unit: the tile has a multiple of it as rows.
     """
-    view, buffer = op.opview, op.operands[which]
-    extents, shape = view.py("extents"), tuple(buffer.type.shape)
-    linear = map_to_linear(op.attributes["maps"][which].value)
-    kept = [d for d, n in enumerate(shape) if n > 1 or d in view.py("bounded")[which]]
-    if linear is None or len(kept) < 2:
+    shape, linear = side.shape, side.places
+    kept = [d for d, n in enumerate(shape) if n > 1 or d in side.bounded]
+    if len(kept) < 2:
         return None
     outer = [d for d in outer if extents[d] > 1]
     everything = [_walker(e, [*outer, inner]) for e in linear]
@@ -70,7 +142,7 @@ def boxes_of(op: ir.Operation, which: int, outer: Sequence[int], inner: int, uni
     dims, steps = tuple(shape[d] for d in kept), (*(strides[d] for d in kept[:-1]), 1)
     try:
         tile = wgmma.operand(-(-rows // unit) * unit, STEP, k_major)
-        map_ = TensorMap(str(buffer.type.element_type), dims, steps, box, element_bytes(buffer))
+        map_ = TensorMap(side.dtype, dims, steps, box)
     except ValueError:
         return None
     return Boxes(map_, tile, tuple(linear[d] for d in kept), tuple(outer), rows)
@@ -102,4 +174,4 @@ def _panel_box(kept: Sequence[int], walked: Mapping[int, int | None], inner: int
     return (*(STEP if walked[d] == inner else 1 for d in kept[:-1]), wgmma.PANEL)
 
 
-__all__ = ["STEP", "Boxes", "boxes_of", "covers"]
+__all__ = ["MOST_ACCUMULATORS", "STEP", "Boxes", "Side", "Staging", "staging"]

@@ -49,7 +49,7 @@ class WarpGroupProduct:
         shared = memref.ExtractAlignedPointerAsIndexOp(team.dynamic).result
         self.base = advance(shared_pointer(arith.IndexCastOp(i32_type(), shared).result), workspace)
         self.ring = Ring(advance(self.base, plan.ring_offset(result_bytes)), plan.stages)
-        self.dtype = plan.left.map.dtype
+        self.dtype = plan.staging.left.map.dtype
 
     def emit(self) -> None:
         plan = self.plan
@@ -68,21 +68,21 @@ class WarpGroupProduct:
 
     def _stage(self, stage: Int) -> tuple[ir.Value, ir.Value]:
         """Pointers to the tiles of a stage."""
-        left = advance(self.base, mul(stage, self.plan.stage_bytes))
-        return left, advance(left, self.plan.left.tile.bytes)
+        left = advance(self.base, mul(stage, self.plan.staging.stage_bytes))
+        return left, advance(left, self.plan.staging.left.tile.bytes)
 
     # -- producer ---------------------------------------------------------------------------------------------------
     def _produce(self) -> None:
         plan = self.plan
-        starts = [[self._start(place) for place in boxes.places] for boxes in (plan.left, plan.right)]
+        starts = [[self._start(place) for place in boxes.places] for boxes in (plan.staging.left, plan.staging.right)]
 
         def step(k: ir.Value, *carried: ir.Value) -> list[ir.Value]:
             position = Position(*carried)
             self.ring.empty(position.stage).wait(xor(position.parity, 1))  # the first round finds every stage empty
             full = self.ring.full(position.stage)
-            full.arrive_expecting(plan.left.bytes + plan.right.bytes)
+            full.arrive_expecting(plan.staging.left.bytes + plan.staging.right.bytes)
             depth = self._depth(k)
-            for boxes, map_, start, target in zip((plan.left, plan.right), self.maps, starts, self._stage(position.stage)):
+            for boxes, map_, start, target in zip((plan.staging.left, plan.staging.right), self.maps, starts, self._stage(position.stage)):
                 self._load(boxes, map_, start, depth, target, full)
             return position.next(plan.stages).values()
 
@@ -101,11 +101,11 @@ class WarpGroupProduct:
         """The reduction loops' values at a step."""
         found: dict[int, Int] = {}
         rest: Int = step
-        for d, extent in reversed(list(zip(self.plan.depth_loops, self.plan.chunks))):
-            first = d == self.plan.depth_loops[0]
+        for d, extent in reversed(list(zip(self.plan.staging.loops, self.plan.staging.chunks))):
+            first = d == self.plan.staging.loops[0]
             found[d] = rest if first else rem(rest, extent)
             rest = rest if first else div(rest, extent)
-        inner = self.plan.depth_loops[-1]
+        inner = self.plan.staging.loops[-1]
         return {**found, inner: mul(found[inner], STEP)}
 
     def _load(self, boxes: Boxes, map_: ir.Value, start: Sequence[Int], depth: dict[int, Int], target: ir.Value, full: Barrier) -> None:
@@ -123,9 +123,9 @@ class WarpGroupProduct:
     def _consume(self, thread: ir.Value) -> None:
         plan = self.plan
         group = value(div(thread, GROUP))
-        first_row = value(mul(group, plan.blocks * wgmma.ROWS))
+        first_row = value(mul(group, plan.staging.blocks * wgmma.ROWS))
         leads = compare("eq", rem(thread, 32), 0)
-        columns = plan.right.tile.extent
+        columns = plan.staging.right.tile.extent
 
         def step(k: ir.Value, *carried: ir.Value) -> list[ir.Value]:
             position, previous = Position(*carried[:2]), carried[2]
@@ -138,7 +138,7 @@ class WarpGroupProduct:
             return [*position.next(plan.stages).values(), position.stage, *(v for f in accumulators for v in f.values)]
 
         start = self.ring.start()
-        zeros = Accumulators.zeros(columns).values * plan.blocks
+        zeros = Accumulators.zeros(columns).values * plan.staging.blocks
         _, _, _, *values = loop(0, plan.steps, 1, [*start.values(), start.stage, *zeros], step)
         accumulators = wgmma.finish(_accumulators(columns, values))
         nvvm.BarrierOp(barrierId=value(CONSUMERS), numberOfThreads=value(plan.workers))  # all have read the stages
@@ -146,7 +146,7 @@ class WarpGroupProduct:
 
     def _multiply(self, stage: ir.Value, first_row: ir.Value, accumulators: list[Accumulators]) -> list[Accumulators]:
         """One stage: every 64-row block by every 16 reduction points."""
-        a, b = self.plan.left.tile, self.plan.right.tile
+        a, b = self.plan.staging.left.tile, self.plan.staging.right.tile
         left, right = self._stage(stage)
         columns = wgmma.descriptor(b, right)
         rows = [wgmma.descriptor(a, left, wgmma.row_offset(a, add(first_row, i * wgmma.ROWS))) for i in range(len(accumulators))]
@@ -163,7 +163,7 @@ class WarpGroupProduct:
         lane = rem(thread, GROUP)
         row = arith.IndexCastUIOp(index, value(add(first_row, wgmma.fragment_row(value(lane))))).result
         column = arith.IndexCastUIOp(index, wgmma.fragment_column(value(lane))).result
-        result = ResultTile(self.op, plan.product, self.team, None, plan.left.tile.extent, plan.right.tile.extent)
+        result = ResultTile(self.op, plan.product, self.team, None, plan.staging.left.tile.extent, plan.staging.right.tile.extent)
         two = ir.VectorType.get([2], ir.F32Type.get())
         for i, block in enumerate(blocks):
             for down in (0, 8):
