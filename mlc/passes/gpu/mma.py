@@ -13,7 +13,6 @@ from mlc.passes.task.flat import affine, index_constant, linear_index
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import element_bytes, volume
 
-
 LINE = 128  # bytes of a cache line
 
 
@@ -52,8 +51,8 @@ class _Side:
 
 def prefetch(buffer: ir.Value, at: ir.Value) -> None:
     """Asks for the cache line of a global buffer's element to come to L2."""
-    i64, index = ir.IntegerType.get_signless(64), ir.IndexType.get()
-    start = memref.ExtractAlignedPointerAsIndexOp(index, buffer).result
+    i64 = ir.IntegerType.get_signless(64)
+    start = memref.ExtractAlignedPointerAsIndexOp(buffer).result
     size = index_constant((buffer.type.element_type.width + 7) // 8)
     address = arith.AddIOp(start, arith.MulIOp(at, size).result).result
     pointer = llvm.IntToPtrOp(ir.Type.parse("!llvm.ptr<1>"), arith.IndexCastOp(i64, address).result).res
