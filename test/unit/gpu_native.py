@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 from gpu_sim import Kernel, kernels_of
+from gpu_sim_hopper import MapValue
 from harness import module_of
 from native import Schedule, chosen
 from test_gpu_plan import Machine
 
-from mlc.backends.gpu_plan import plan_of
-from mlc.dialects._ext import verify
+from mlc.backends.gpu_plan import add_tensor_maps, plan_of, tensor_maps
+from mlc.dialects._ext import operations, verify
 from mlc.driver import _constant as constant_array
 from mlc.ir.context import make_context
 from mlc.ir.mlir import ir
@@ -27,7 +28,12 @@ class _Simulated(Machine):
 
     def _launch(self, s: dict[str, Any]) -> None:
         kernel: Any = self.kernels[s["kernel"]]
-        kernel.launch(*[(self.memory[r["space"], r.get("index", 0)], self.value(r["offset"])) for r in s["args"]])
+        kernel.launch(*[self._argument(r) for r in s["args"]])
+
+    def _argument(self, r: dict[str, Any]) -> Any:
+        if "tensormap" in r:
+            return MapValue(r["tensormap"], *self._argument(r["tensormap"]["buffer"]))
+        return self.memory[r["space"], r.get("index", 0)], self.value(r["offset"])
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ def compile_gpu(build: Callable[..., object], *inputs: np.ndarray, schedule: Sch
         text = str(module)
         main = next(op.operation for op in module.body.operations if op.operation.name == "func.func")
         plan = plan_of(main)
+        functions = [op for op in operations(module.operation) if op.name == "gpu.func"]
+        add_tensor_maps(plan.steps, {op.attributes["sym_name"].value: tensor_maps(op) for op in functions})
         constants = [constant_array(plan.constants[key]) for key in plan.weights]
         kernels = kernels_of(module, ctx.need_target().warp)
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import gpu_sim_access
+import gpu_sim_hopper
 import gpu_sim_ops
 import gpu_sim_vector
 import gpu_sim_warp
 import numpy as np
 from gpu_sim_access import DYNAMIC, strides_of
 from gpu_sim_core import Lanes, Program, dtype_of
+from gpu_sim_hopper import MapValue, Warpgroups
 from gpu_sim_memory import POISON, Fault, Ref, Shadow, Space
 from gpu_sim_traces import Traces
 
@@ -18,7 +20,7 @@ from mlc.ir.mlir import ir
 
 LANES = 4096  # that run together: enough to hide Python's own time, few enough to stay in caches
 SHARED = 1 << 22  # bytes of shared memory of the blocks that run together
-_FAMILIES = (gpu_sim_access, gpu_sim_ops, gpu_sim_vector, gpu_sim_warp)  # importing them registers their ops
+_FAMILIES = (gpu_sim_access, gpu_sim_hopper, gpu_sim_ops, gpu_sim_vector, gpu_sim_warp)  # importing them registers their ops
 
 _READS = ("memref.load", "vector.load", "vector.maskedload", "vector.gather")
 
@@ -46,21 +48,23 @@ class Kernel:
         self.written = [any(use.owner.operation.name not in _READS for use in a.uses) for a in arguments[:count]]
         self.code = self.program.block(block)
 
-    def launch(self, *arguments: Argument) -> None:
-        """Runs all blocks. Each buffer is an array of bytes, written in place, and the byte of it that the buffer starts at."""
+    def launch(self, *arguments: Argument | MapValue) -> None:
+        """Runs all blocks. Each buffer is an array of bytes, written in place, and the byte of it that the buffer starts at; a tensor map
+        is a `MapValue`."""
         if len(arguments) != self.count:
             raise Fault(f"kernel @{self.name} takes {self.count} buffers, got {len(arguments)}")
-        refs = [_buffer(f"argument {i} of kernel @{self.name}", t, *a) for i, (t, a) in enumerate(zip(self.types, arguments))]
+        refs = [_buffer(f"argument {i} of kernel @{self.name}", t, *a) if isinstance(t, ir.MemRefType) else a
+                for i, (t, a) in enumerate(zip(self.types, arguments))]
         for ref, written in zip(refs, self.written):
-            if written and self.grid * self.threads > 1:
+            if written and isinstance(ref, Ref) and self.grid * self.threads > 1:
                 ref.space.shadow = Traces(ref.dtype.itemsize, ref.offset, int(np.prod(ref.shape)))
         together = max(1, min(LANES // self.threads, SHARED // max(1, self.dynamic), self.grid))
         with np.errstate(all="ignore"):
             for first in range(0, self.grid, together):
                 self._run(first, min(together, self.grid - first), refs)
-        self._check_overlaps(refs)
+        self._check_overlaps([r for r in refs if isinstance(r, Ref)])
 
-    def _run(self, first: int, blocks: int, refs: Sequence[Ref]) -> None:
+    def _run(self, first: int, blocks: int, refs: Sequence[Ref | MapValue]) -> None:
         env = list(self.program.env)
         for slot, ref in zip(self.slots, refs):
             env[slot] = ref
@@ -74,7 +78,7 @@ class Kernel:
             env[slot] = Ref(shared, place, tuple(value.type.shape), strides_of(value.type)[0], dtype_of(value.type))
             place += n
         lanes = Lanes(self.name, env, first + own, np.tile(np.arange(self.threads), blocks), blocks, self.threads, self.warp, self.grid,
-                      shared, self.dynamic, committed=np.zeros(blocks * self.threads, np.int64))
+                      shared, self.dynamic, committed=np.zeros(blocks * self.threads, np.int64), warpgroups=Warpgroups())
         lanes.run(self.code)
 
     def _check_overlaps(self, refs: Sequence[Ref]) -> None:

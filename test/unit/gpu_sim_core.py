@@ -6,10 +6,12 @@ Inactive lanes compute garbage that is never stored. Families of ops register ru
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from gpu_sim_memory import Fault, Ref, Space
+from gpu_sim_turns import Turns, operations_of, waits
 
 from mlc.dtypes import BY_NAME
 from mlc.ir.mlir import ir
@@ -89,6 +91,9 @@ class Lanes:
     copies: list[Any] = field(default_factory=list)  # asynchronous ones under way
     committed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # groups, per lane
     epoch: Any = 0  # barriers that the block has passed; per lane where blocks differ
+    barriers: dict[int, Any] = field(default_factory=dict)  # mbarriers, by address
+    warpgroups: Any = None  # matrix products under way
+    turns: Turns | None = None  # of the two sides of a branch that wait for each other
 
     @property
     def count(self) -> int:
@@ -252,6 +257,7 @@ def _if(program: Program, op: ir.Operation) -> Step:
     blocks = [r.blocks[0] if len(r.blocks) else None for r in op.regions]
     codes = [program.block(b) if b is not None else [] for b in blocks]
     yields = [program.slots_of(_end(b).operands) if b is not None and results else [] for b in blocks]
+    together = all(any(waits(o) for o in operations_of(r)) for r in op.regions)
 
     def run(lanes: Lanes) -> None:
         env, outer = lanes.env, lanes.mask
@@ -263,11 +269,19 @@ def _if(program: Program, op: ir.Operation) -> Step:
             for r, y in zip(results, yields[side]):
                 env[r] = env[y]
             return
-        values: list[list[Any]] = []
-        for code, slots, mask in zip(codes, yields, (flag, ~flag)):
+        values: list[list[Any]] = [[], []]
+
+        def side(number: int, mask: np.ndarray) -> None:
             lanes.mask = mask if outer is None else mask & outer
-            lanes.run(code)
-            values.append([env[s] for s in slots])
+            lanes.run(codes[number])
+            values[number] = [env[s] for s in yields[number]]
+
+        sides = [partial(side, 0, flag), partial(side, 1, ~flag)]
+        if together:
+            Turns(lanes).run(sides)
+        else:
+            sides[0]()
+            sides[1]()
         lanes.mask = outer
         for r, then, other, rank in zip(results, *values, ranks):
             env[r] = choose(flag, then, other, rank)

@@ -169,11 +169,26 @@ def _is_copy(op: ir.Operation) -> bool:
 
 
 def _is_read(value: ir.Value, n_in: int) -> bool:
-    while not isinstance(value.owner, ir.Block):
-        if value.owner.name != "arith.extf":
-            return False
-        value = value.owner.operands[0]
+    while (narrow := _widened(value)) is not None:
+        value = narrow
     return isinstance(value, ir.BlockArgument) and value.arg_number < n_in
+
+
+def _widened(value: ir.Value) -> ir.Value | None:
+    """What a float value is the same number as, in a narrower type: by arith.extf, or bf16 shifted to the upper half of f32."""
+    for name in ("arith.bitcast", "arith.shli", "arith.extui", "arith.bitcast"):
+        if isinstance(value.owner, ir.Block):
+            return None
+        if value.owner.name == "arith.extf":
+            return value.owner.operands[0]
+        if value.owner.name != name or (name == "arith.shli" and not _is_sixteen(value.owner.operands[1])):
+            return None
+        value = value.owner.operands[0]
+    return value if isinstance(value.type, ir.BF16Type) else None
+
+
+def _is_sixteen(value: ir.Value) -> bool:
+    return not isinstance(value.owner, ir.Block) and value.owner.name == "arith.constant" and value.owner.attributes["value"].value == 16
 
 
 def volume(extents: Sequence[int]) -> int:
