@@ -59,7 +59,7 @@ PRODUCTS = {  # tile, (m, n, k), transposed a, transposed b
     "one consumer": ((64, 256), (64, 512, 128), False, False),
     "tall": ((256, 64), (256, 128, 128), False, True),
     "ragged rows, columns and depth": ((125, 128), (250, 200, 136), False, False),
-    "columns of padding": ((128, 100), (128, 200, 136), False, True),
+    "columns of padding": ((128, 100), (128, 200, 200), False, True),
 }
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 from mlc.ir.mlir import arith, ir, memref, scf, vector
-from mlc.passes.gpu.block import Block, delinearize
+from mlc.passes.gpu.block import Block, delinearize, divisor
 from mlc.passes.gpu.contraction import Loops, Product
-from mlc.passes.gpu.plan import is_shared
 from mlc.passes.task.flat import affine, index_constant, linear_index
 
 
@@ -24,9 +23,9 @@ class ResultTile:
         begin = linear_index(product.c, team.env, narrow=True)
         self.base = begin if start is None else affine(0, [(begin, 1), (start, 1)], narrow=True)
         loops = product.out_columns
-        others = (*product.out_rows.strides, *loops.strides[:-1], product.c.const, *(b[3] for b in product.batch))
-        self.even = loops.contiguous and loops.extents[-1] % 2 == 0 and is_shared(c) and not any(s % 2 for s in others) \
-            and not product.c.strides
+        others = (*product.out_rows.strides, *loops.strides[:-1], product.c.const, *(b[3] for b in product.batch),
+                  *(s * divisor(v) for v, s in product.c.strides.items()))
+        self.even = loops.contiguous and loops.extents[-1] % 2 == 0 and not any(s % 2 for s in others) and team.align_of(c) % 8 == 0
 
     def row(self, row: ir.Value, emit: Callable[[ir.Value], None]) -> None:
         """Calls emit(head), if the row is a real one; head: where it begins."""

@@ -135,6 +135,7 @@ class GpuRates:
     stage: float = 50.0
     issue: float = 70.0
     step: int = 64
+    wide_block: float = 1200.0  # tensor maps and barriers come first
     wide_macs: float = 2800.0
     wide_traffic: float = 80.0
     exchange: float = 100.0  # bytes of sums through shared memory, to where the rest of the kernel reads them
@@ -178,7 +179,7 @@ class GpuRates:
             return None
         main = max(wide.macs / self.wide_macs, work.streamed / self.wide_traffic)
         rest = (work.traffic - work.streamed) / self.traffic + work.ops / self.ops + wide.result / self.exchange
-        alone = self.block + self.phase * work.phases + main + rest
+        alone = self.wide_block + self.phase * work.phases + main + rest
         return self.launch + max(-(-each // resident) * alone, each * (self.start + main + rest / resident))
 
 

@@ -15,9 +15,9 @@ from mlc.passes.tile.model import volume
 
 STEP = wgmma.PANEL  # reduction points of a stage
 LEAST_ROWS, MOST_SIDE = 48, 256
-LEAST_POINTS = 64 * 128  # of a block's tile: below, the start of the pipeline costs more than the faster instruction gains
-MOST_POINTS = 128 * 256
+LEAST_POINTS, MOST_POINTS = 64 * 128, 128 * 256  # of a block's tile
 LEAST_DEPTH = 2 * STEP
+LEAST_WORK = 1 << 21  # multiply-adds of a block: below, the start of the pipeline costs more than the faster instruction gains
 MOST_ACCUMULATORS = 128  # registers of a thread
 
 
@@ -99,7 +99,8 @@ def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> S
     height, width = volume([extents[d] for d in rows]), volume([extents[d] for d in columns])
     if sorted([*rows, *columns]) != loops or not LEAST_POINTS <= height * width <= MOST_POINTS or not LEAST_ROWS <= height <= MOST_SIDE:
         return None
-    if width > MOST_SIDE or volume([extents[d] for d in depth]) < LEAST_DEPTH:
+    points = volume([extents[d] for d in depth])
+    if width > MOST_SIDE or points < LEAST_DEPTH or height * width * points < LEAST_WORK:
         return None
     for inner in reversed(depth):
         a = boxes_of(left, extents, rows, inner, wgmma.ROWS * _consumers(height))

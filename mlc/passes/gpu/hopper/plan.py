@@ -77,7 +77,7 @@ def choose_warpgroups(op: ir.Operation, product: Product, alignment: Mapping[ir.
         if residents > 1 and (blocks <= target.sms or plan.staging.accumulators > MOST_ACCUMULATORS // residents):
             continue
         share = min(budget, (target.shared_bytes + RESERVED) // residents - RESERVED)
-        for stages in range(min(MOST_STAGES, max(least, plan.steps)), least - 1, -1):
+        for stages in range(min(MOST_STAGES, plan.steps), min(least, plan.steps) - 1, -1):
             found = replace(plan, stages=stages)
             if found.workspace(result_bytes(op)) <= share:
                 return found
