@@ -1,6 +1,6 @@
 """The schedule of a matrix product on tensor cores: warp tiles, pipeline stages, and how each factor lies in shared memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlc.ir.mlir import ir
@@ -45,7 +45,7 @@ class MmaPlan:
     right: Staged | None
 
     @staticmethod
-    def of(product: Product, warps: Sequence[int], step: int, stages: int, alignment: "dict[ir.Value, int]") -> "MmaPlan":
+    def of(product: Product, warps: Sequence[int], step: int, stages: int, alignment: Mapping[ir.Value, int]) -> "MmaPlan":
         """The plan of a schedule; alignment: bytes, of kernel arguments (block buffers are aligned to 128)."""
         rows, columns = product.a.outer.count, product.b.outer.count
         warp_rows = _up(-(-rows // warps[0]), ROWS)
@@ -82,7 +82,7 @@ def _up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _staged(factor: Factor, outer: int, step: int, alignment: "dict[ir.Value, int]", atom: int) -> Staged | None:
+def _staged(factor: Factor, outer: int, step: int, alignment: Mapping[ir.Value, int], atom: int) -> Staged | None:
     if _readable(factor, step, atom):
         return None
     by_depth = factor.outer.contiguous and not factor.depth.contiguous
@@ -131,7 +131,7 @@ def warps_wanted(product: Product) -> int:
     return 8 if rows * columns >= 8 * 32 * 32 else 4
 
 
-def choose(product: Product, warps: int, alignment: "dict[ir.Value, int]", budget: int) -> MmaPlan | None:
+def choose(product: Product, warps: int, alignment: Mapping[ir.Value, int], budget: int) -> MmaPlan | None:
     """The plan for a number of warps whose workspace fits in `budget` bytes: least work per warp, stages to hide latency."""
     depth = product.a.depth.count
     for step in (64, 32, 16):

@@ -63,13 +63,6 @@ def xor(a: Int, b: Int) -> Int:
     return arith.XOrIOp(value(a), value(b)).result
 
 
-def minimum(a: Int, b: Int) -> Int:
-    """The smaller of non-negative numbers."""
-    if isinstance(a, int) and isinstance(b, int):
-        return min(a, b)
-    return arith.MinUIOp(value(a), value(b)).result
-
-
 def compare(predicate: str, a: Int, b: Int) -> ir.Value:
     """An i1: a `predicate` b, for "eq", "ne", "ult", "ugt", ..."""
     return arith.CmpIOp(getattr(arith.CmpIPredicate, predicate), value(a), value(b)).result
