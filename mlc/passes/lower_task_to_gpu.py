@@ -82,8 +82,6 @@ class _Kernel:
             self._describe(function.operation, self.wide)
         entry = function.add_entry_block()
         with ir.InsertionPoint(entry):
-            if self.target.has("pdl"):
-                grid_control("launch_dependents")
             env: dict[ir.Value, ir.Value] = dict(zip(self.buffers, entry.arguments))
             if self.grid:
                 block, band = gpu.BlockIdOp(gpu.Dimension.x).result, self.kernel.opview.py("band")

@@ -75,7 +75,11 @@ def delinearize(value: ir.Value, extents: Sequence[int]) -> list[ir.Value]:
 
 
 def grid_control(action: str) -> None:
-    """griddepcontrol: `launch_dependents` lets the next kernel take free SMs, `wait` waits for the launches before (PTX ISA 9.7.13.13)."""
+    """griddepcontrol: `wait` waits for the launches before (PTX ISA 9.7.13.13).
+
+    Nobody says `launch_dependents`: blocks that wait on an SM beside those at work made whole models slower (BERT, batch 1, H100: 725 us
+    against 527 us). A kernel then starts when the one before has ended, but without a launch's latency between them.
+    """
     ir.Operation.create("nvvm.griddepcontrol", attributes={"kind": ir.Attribute.parse(f"#nvvm<grid_dep_action {action}>")})
 
 

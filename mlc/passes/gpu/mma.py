@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlc.ir.mlir import arith, gpu, ir, llvm, memref, nvgpu, scf, vector
+from mlc.ir.mlir import arith, gpu, ir, memref, nvgpu, scf, vector
 from mlc.passes.gpu.block import Block, delinearize
 from mlc.passes.gpu.contraction import Factor
 from mlc.passes.gpu.plan import COLUMNS, DEPTH, ROWS, MmaPlan, Staged
@@ -13,7 +13,6 @@ from mlc.passes.task.flat import affine, index_constant, linear_index
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import element_bytes, volume
 
-LINE = 128  # bytes of a cache line
 
 
 @dataclass
@@ -47,17 +46,6 @@ class _Side:
     @property
     def by_depth(self) -> bool:
         return self.staged.by_depth if self.staged is not None else not self.factor.depth.contiguous
-
-
-def prefetch(buffer: ir.Value, at: ir.Value) -> None:
-    """Asks for the cache line of a global buffer's element to come to L2."""
-    i64 = ir.IntegerType.get_signless(64)
-    start = memref.ExtractAlignedPointerAsIndexOp(buffer).result
-    size = index_constant((buffer.type.element_type.width + 7) // 8)
-    address = arith.AddIOp(start, arith.MulIOp(at, size).result).result
-    pointer = llvm.IntToPtrOp(ir.Type.parse("!llvm.ptr<1>"), arith.IndexCastOp(i64, address).result).res
-    level = ir.Attribute.parse("#nvvm<prefetch_cache_level L2>")
-    ir.Operation.create("nvvm.prefetch", operands=[pointer], attributes={"cacheLevel": level})
 
 
 class TensorCoreProduct:
@@ -125,7 +113,6 @@ class TensorCoreProduct:
         early = [s for s in sides if self.team.dependent and s.factor.buffer in self.team.constants]
         for s in range(min(ahead, plan.steps)):  # weights need not wait for the launches before
             self._copy(early, index_constant(s), index_constant(s))
-        self._prefetch(early, ahead)
         self.team.wait()
         for s in range(ahead):
             if s < plan.steps:
@@ -154,35 +141,6 @@ class TensorCoreProduct:
         for side in sides:
             if side.staged is not None:
                 self._copy_side(side, side.staged, step, slot)
-
-    def _prefetch(self, sides: Sequence[_Side], first: int) -> None:
-        """Asks for the parts of the steps from `first` on to come to the L2 cache: lines of them, shared among the threads."""
-        plan, team = self.plan, self.team
-        steps = plan.steps - first
-        for side in sides:
-            staged = side.staged
-            if staged is None or staged.vector == 1 or steps <= 0:
-                continue
-            row = side.factor.outer.count if staged.by_depth else plan.step
-            line = min(LINE // element_bytes(side.factor.buffer), row)
-            shape = [steps * plan.step, -(-row // line)] if staged.by_depth else [side.factor.outer.count, steps, -(-row // line)]
-            count = volume(shape)
-
-            def one(i: ir.Value, side: _Side = side, staged: Staged = staged, shape: list[int] = shape, line: int = line,
-                    count: int = count) -> list[ir.Value]:
-                number = affine(0, [(i, team.threads), (team.thread, 1)], narrow=True)
-                place_ = delinearize(arith.MinUIOp(number, index_constant(count - 1)).result, shape)
-                if staged.by_depth:
-                    depth, outer = affine(first * plan.step, [(place_[0], 1)], narrow=True), affine(0, [(place_[1], line)], narrow=True)
-                else:
-                    depth, outer = affine(first * plan.step, [(place_[1], plan.step), (place_[2], line)], narrow=True), place_[0]
-                outer = arith.MinUIOp(outer, index_constant(side.factor.outer.count - 1)).result
-                depth = arith.MinUIOp(depth, index_constant(side.factor.depth.count - 1)).result
-                terms = (side.source_start, place(side.factor.outer, outer), place(side.factor.depth, depth))
-                prefetch(side.source, affine(0, [(t, 1) for t in terms], narrow=True))
-                return []
-
-            loop(-(-count // team.threads), 0, 1, [], one)
 
     def _copy_side(self, side: _Side, staged: Staged, step: ir.Value, slot: ir.Value) -> None:
         plan, team, v = self.plan, self.team, staged.vector
