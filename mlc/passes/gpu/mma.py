@@ -14,7 +14,6 @@ from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import element_bytes, volume
 
 
-
 @dataclass
 class _Side:
     """One factor while its product is emitted. memory: where fragments are read; start: the block's part there, in elements."""
