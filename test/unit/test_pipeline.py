@@ -291,7 +291,8 @@ def test_target_facts_and_errors() -> None:
     target = Target.parse("cpu:x86-64-v4,cores=8,features=avx512vnni+amx-tile")
     assert (target.cores, target.features, target.vector_bits) == (8, ("amx-tile", "avx512vnni"), 512)
     assert Target.parse(str(target)) == target
-    for name, said in (("cuda:sm90a", "did you mean 'sm_90a'"), ("rocm:", "unknown rocm architecture"), ("tpu9:x", "known: cpu, cuda, rocm"),
+    for name, said in (("cuda:sm90a", "did you mean 'sm_90a'"), ("rocm:", "unknown rocm architecture"),
+                       ("tpu9:x", "known: cpu, cuda, rocm"),
                        ("cpu:x86-64-v3,core=1", "did you mean 'cores'"), ("cpu,cores=x", "must be a whole number")):
         with pytest.raises(TargetError) as caught:
             Target.parse(name)

@@ -26,7 +26,7 @@ _LINUX_NAMES = {"sse3": "pni", "pclmul": "pclmulqdq", "bmi": "bmi1", "lzcnt": "a
 # What LLVM reports of a host but never selects by itself; Linux hides some of them (errata, virtual machines).
 _NEVER_SELECTED = frozenset(("64bit x87 shstk rdseed rdrnd prfchw invpcid fsgsbase clzero clwb clflushopt cldemote wbnoinvd rdpid rdpru "
                              "mwaitx pku ptwrite waitpkg xsave xsavec xsaveopt xsaves enqcmd serialize uintr tsxldtrk rtm sgx movdiri "
-                             "movdir64b pconfig hreset").split())
+                             "movdir64b pconfig hreset amx-fp16 prefetchi avx10.1").split())  # the last: features also named one by one
 
 
 class CpuProgram:

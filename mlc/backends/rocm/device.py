@@ -154,7 +154,7 @@ class HipDevice:
         for command in commands:
             match command:
                 case Launch():
-                    self._launch(command.kernel, command.args)
+                    self._launch(command.kernel, [a for a in command.args if isinstance(a, int)])  # tensor maps are CUDA's alone
                 case Copy():
                     self._hip.copy(command.target, command.source, command.bytes, self.stream)
                 case Set():
