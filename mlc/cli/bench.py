@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from mlc.cli.params import Common, common, compiling, existing_file, inputs_options, threads_option
+from mlc.cli.params import Common, common, compiling, existing_file, inputs_options, staged_output, threads_option, writable_file
 from mlc.cli.table import milliseconds, table
 from mlc.errors import OptionError
 
@@ -13,21 +13,38 @@ from mlc.errors import OptionError
 @click.argument("model")
 @compiling
 @inputs_options
-@click.option("--vs", type=click.Choice(["ort"]), help="Also measure ONNX Runtime, in turns, with as many threads.")
+@click.option("--vs", type=click.Choice(["ort", "torch"]), help="Also measure ONNX Runtime (on the CPU), or PyTorch on mlc's device.")
 @click.option("--duration", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True, help="Seconds of runs of each.")
+@click.option("--profile", metavar="FILE.json", help="GPU: write the time of each kernel as a trace, for ui.perfetto.dev.")
+@click.option("--kernels", "shown", type=click.IntRange(0), default=10, show_default=True, help="Kernels to list with --profile.")
 @threads_option
 @common
-def command(model: str, options: dict[str, Any], inputs: tuple[str, ...], seed: int, vs: str | None, duration: float, threads: int | None,
-            common: Common) -> None:
-    """Measure latency, beside ONNX Runtime if asked."""
+def command(model: str, options: dict[str, Any], inputs: tuple[str, ...], seed: int, vs: str | None, duration: float, profile: str | None,
+            shown: int, threads: int | None, common: Common) -> None:
+    """Measure latency, beside ONNX Runtime or PyTorch if asked."""
     source = existing_file(model, "MODEL")
     if vs and source.suffix == ".mlc":
-        raise OptionError("--vs ort needs the ONNX model, an .mlc file does not contain it", hint=f"mlc bench {source.stem}.onnx --vs {vs}")
-    request = {"model": str(source), "inputs": list(inputs), "seed": seed, "vs": vs, "duration": duration, "threads": threads, **options}
-    answer = common.run("bench", f"measuring {source.name}", request)
-    common.say(f"{source} on {answer['target']}, {answer['threads']} threads")
+        raise OptionError(f"--vs {vs} needs the ONNX model, an .mlc file does not contain it",
+                          hint=f"mlc bench {source.stem}.onnx --vs {vs}")
+    destination = None if profile is None else writable_file(profile, "--profile")
+    with staged_output(destination, "--profile") as staged:
+        request = {"model": str(source), "inputs": list(inputs), "seed": seed, "vs": vs, "duration": duration, "threads": threads,
+                   "profile": None if destination is None else str(staged), **options}
+        answer = common.run("bench", f"measuring {source.name}", request)
+    where = f"{answer['threads']} threads" if answer["device"] is None else answer["device"]
+    common.say(f"{source} on {answer['target']}, {where}")
     rows = [(r["name"], *(milliseconds(r[k]) for k in ("median", "p10", "p90", "min")), r["runs"]) for r in answer["rows"]]
     common.say(table(rows, ("", "median", "p10", "p90", "min", "runs")))
-    if len(answer["rows"]) == 2:
-        ours, peer = answer["rows"]
-        common.say(f"mlc takes {ours['median'] / peer['median']:.2f} x the time of {peer['name']}")
+    if answer["peer"] is not None:
+        ours, peer = answer["rows"][0 if vs == "torch" or answer["device"] is None else -2], answer["rows"][-1]
+        common.say(f"{ours['name']} takes {ours['median'] / peer['median']:.2f} x the time of {peer['name']}")
+    if destination is not None:
+        kernels = answer["kernels"]
+        common.say(f"kernels one by one, the longest first; {destination} opens in ui.perfetto.dev:")
+        common.say(table([_kernel(k) for k in kernels[:shown]], ("kernel", "launches", "time", "share", "nodes")))
+
+
+def _kernel(kernel: dict[str, Any]) -> list[object]:
+    nodes = kernel["nodes"]
+    text = ", ".join(nodes[:3]) + (f", ... ({len(nodes)} nodes)" if len(nodes) > 3 else "")
+    return [kernel["name"], kernel["launches"], f"{kernel['seconds'] * 1e6:.1f} us", f"{kernel['share']:.1%}", text]

@@ -4,7 +4,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -64,7 +64,10 @@ class Group:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Times of runs, in milliseconds. clock: `wall`, of whole calls (checks, transfers and output allocation included), or `gpu`."""
+    """Times of runs, in milliseconds. clock: `wall`, of whole calls (checks, transfers and output allocation included), or `gpu`.
+
+    times: all of them, in order.
+    """
 
     repeat: int
     median: float
@@ -74,12 +77,13 @@ class BenchResult:
     max: float
     mean: float
     clock: str = "wall"
+    times: tuple[float, ...] = field(default=(), repr=False)
 
     @staticmethod
     def of(times: Sequence[float], clock: str) -> "BenchResult":
         """The statistics of at least one time in milliseconds."""
         p10, median, p90 = (float(x) for x in np.percentile(times, (10, 50, 90)))
-        return BenchResult(len(times), median, p10, p90, min(times), max(times), sum(times) / len(times), clock)
+        return BenchResult(len(times), median, p10, p90, min(times), max(times), sum(times) / len(times), clock, tuple(times))
 
     def __str__(self) -> str:
         what = "runs, GPU time" if self.clock == "gpu" else "runs"
@@ -112,6 +116,11 @@ class Executable:
     def target(self) -> str:
         """The target it was compiled for, such as `cpu`."""
         return self.artifact.target
+
+    @property
+    def device(self) -> str | None:
+        """The GPU it is loaded on, such as `NVIDIA H200 (sm_90)`; None on a CPU."""
+        return None if self._device is None else self._device.name
 
     @property
     def plan(self) -> Mapping[str, Any]:

@@ -27,6 +27,7 @@ LAYERS = (
 RESERVED = {
     "torch_mlir": ("mlc.ir", "mlc.dialects._ext"),
     "llvmlite": ("mlc.backends",),
+    "cuda": ("mlc.backends.cuda",),
 }
 MAX_LINES = 600
 

@@ -11,14 +11,17 @@ from importlib import metadata
 from pathlib import Path
 
 import mlc
+from mlc.backends.cuda.driver_api import LEAST_DRIVER
 from mlc.cli.jobs.common import Answer, Request
 from mlc.errors import MlcError
+from mlc.options import format_size
 from mlc.progress import Report
 from mlc.target import Target
 
 NEEDED = ("torch-mlir", "llvmlite", "onnx", "protobuf", "numpy", "ml_dtypes", "safetensors", "click", "platformdirs", "filelock")
 OPTIONAL = {
     "onnxruntime": "for verify and bench --vs ort: pip install 'mlc-compiler[ort]'",
+    "torch": "for bench --vs torch: pip install torch",
     "rich": "for a live progress line: pip install 'mlc-compiler[rich]'",
 }
 Row = tuple[str, str, str, str]
@@ -72,9 +75,14 @@ def _cuda() -> Iterator[Row]:
         yield "cuda", "driver", "missing", "libcuda.so.1 not found: install the NVIDIA driver to run (not needed to compile)"
     else:
         yield from _cuda_devices(driver)
-    ptxas = shutil.which("ptxas") or _in_package("nvidia", "bin/ptxas")
-    yield "cuda", "ptxas", "ok" if ptxas else "missing", ptxas or "pip install 'mlc-compiler[cuda]', or a CUDA toolkit's ptxas on PATH"
-    yield _module("cuda", "cuda-python", "cuda.bindings", "pip install 'mlc-compiler[cuda]' to run on NVIDIA GPUs")
+    from mlc.backends.cuda import ptxas
+
+    try:
+        found = ptxas.find_ptxas()
+        yield "cuda", "ptxas", "ok", f"{ptxas.version(found)}, {found}"
+    except MlcError as error:
+        yield "cuda", "ptxas", "missing", f"needed to compile: {error.hint}"
+    yield _module("cuda", "cuda-bindings", "cuda.bindings", "pip install 'mlc-compiler[cuda]' to run on NVIDIA GPUs")
 
 
 def _cuda_devices(driver: ctypes.CDLL) -> Iterator[Row]:
@@ -83,13 +91,20 @@ def _cuda_devices(driver: ctypes.CDLL) -> Iterator[Row]:
     if status:
         yield "cuda", "driver", "problem", f"libcuda.so.1 is there, but it returned error {status}: no NVIDIA GPU, or no access to it"
         return
-    yield "cuda", "driver", "ok", f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+    found = version.value // 1000, version.value % 1000 // 10
+    old = "" if found >= LEAST_DRIVER else f"; expected {'.'.join(map(str, LEAST_DRIVER))} or newer: install a newer NVIDIA driver"
+    yield "cuda", "driver", "problem" if old else "ok", f"supports CUDA {found[0]}.{found[1]}{old}"
+    known = Target.known()
     for index in range(count.value):
-        name, major, minor = ctypes.create_string_buffer(128), ctypes.c_int(), ctypes.c_int()
+        name, major, minor, memory = ctypes.create_string_buffer(128), ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
         driver.cuDeviceGetName(name, len(name), index)
         driver.cuDeviceGetAttribute(ctypes.byref(major), 75, index)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
         driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, index)
-        yield "cuda", f"device {index}", "ok", f"{name.value.decode(errors='replace')}, sm_{major.value}{minor.value}"
+        driver.cuDeviceTotalMem_v2(ctypes.byref(memory), index)
+        arch = f"sm_{major.value}{minor.value}"
+        target = next((t for t in (f"cuda:{arch}a", f"cuda:{arch}") if t in known), "cuda")
+        yield "cuda", f"device {index}", "ok", (f"{name.value.decode(errors='replace')}, {arch}, {format_size(memory.value)} of memory: "
+                                               f"--target {target}")
 
 
 def _rocm() -> Iterator[Row]:
@@ -108,7 +123,6 @@ def _rocm() -> Iterator[Row]:
 
 def _cache() -> Iterator[Row]:
     from mlc.cache import Cache
-    from mlc.options import format_size
 
     try:
         cache = Cache.default()
