@@ -147,7 +147,7 @@ def _init(program: Program, op: ir.Operation) -> Step:
     return run
 
 
-@rule("nvvm.fence.mbarrier.init", "nvvm.fence.proxy", "nvvm.wgmma.fence.aligned")
+@rule("nvvm.fence.mbarrier.init", "nvvm.fence.proxy", "nvvm.wgmma.fence.aligned", "nvvm.bar.warp.sync")
 def _fence(program: Program, op: ir.Operation) -> Step | None:
     return None
 

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from mlc.ir.mlir import arith, gpu, ir, memref, scf, vector
 from mlc.layout.mapping import Digit, TaskMap
 from mlc.passes.gpu.block import Block, aligned_lanes, delinearize
+from mlc.passes.gpu.plan import is_shared
 from mlc.passes.task.body import KINDS, Body, Lanes, combine, neutral
 from mlc.passes.task.flat import Access, index_constant, load_scalar, splat, vector_type
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import element_bytes, volume
 
 POINTS, REDUCED = 0, 1  # dimensions of a map
+UNROLL, FEW = 4, 24  # points emitted side by side, where their bodies have few ops
 
 
 def vector_of(map_: TaskMap) -> Digit | None:
@@ -47,25 +49,39 @@ class MappedForeach(Body):
         return total
 
     def emit(self) -> None:
-        self._nest(self._repeats(POINTS), self._own(POINTS))
+        if self.map.workers == self.team.threads or self.sharing > 1:
+            self._nest(self._repeats(POINTS), self._own(POINTS))
+            return
+        busy = scf.IfOp(_below(self.team.thread, self.map.workers))
+        with ir.InsertionPoint(busy.then_block):
+            self._nest(self._repeats(POINTS), self._own(POINTS))
+            scf.YieldOp([])
 
     def _nest(self, repeats: Sequence[Digit], point: ir.Value) -> None:
         if not repeats:
             self._point(point)
             return
 
+        unroll = UNROLL if len(repeats) == 1 and repeats[0].extent % UNROLL == 0 and self._waits_for_shared() else 1
+
         def inside(i: ir.Value) -> list[ir.Value]:
-            at = arith.AddIOp(point, arith.MulIOp(i, index_constant(repeats[0].stride)).result).result
-            self._nest(repeats[1:], at)
+            for u in range(unroll):
+                own = arith.AddIOp(i, index_constant(u)).result if u else i
+                self._nest(repeats[1:], arith.AddIOp(point, arith.MulIOp(own, index_constant(repeats[0].stride)).result).result)
             return []
 
-        loop(repeats[0].extent, 0, 1, [], inside)
+        loop(repeats[0].extent, 0, unroll, [], inside)
+
+    def _waits_for_shared(self) -> bool:
+        """Whether a point is little more than a move from shared to global memory: several at once hide the time that it takes."""
+        loads = [a for o, a in self.accesses.items() if o.name == "task.load"]
+        return not self.reductions and len(list(self.block.operations)) <= FEW and any(is_shared(a.buffer) for a in loads)
 
     def _point(self, point: ir.Value) -> None:
         extents = list(self.extents.values())
         count = volume(extents)
         valid = _below(point, count) if self.map.shape[POINTS] > count else None
-        if self.map.workers < self.team.threads:
+        if self.map.workers < self.team.threads and self.sharing > 1:
             busy = _below(self.team.thread, self.map.workers)
             valid = busy if valid is None else arith.AndIOp(valid, busy).result
         if self.sharing == 1:

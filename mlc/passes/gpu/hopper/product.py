@@ -58,8 +58,7 @@ class WarpGroupProduct:
         nvvm.FenceProxyOp(nvvm.ProxyKind.async_shared, space=nvvm.SharedSpace.shared_cta)  # TMA overwrites what threads have used
         gpu.BarrierOp()
         self.team.wait()
-        when(compare("ult", thread, plan.workers), lambda: self._consume(thread),
-             lambda: when(compare("eq", thread, plan.workers), self._produce))
+        when(compare("ult", thread, plan.workers), lambda: self._consume(thread), lambda: self._feed(thread))
 
     def _prepare(self) -> None:
         for map_ in self.maps:
@@ -72,6 +71,11 @@ class WarpGroupProduct:
         return left, advance(left, self.plan.staging.left.tile.bytes)
 
     # -- producer ---------------------------------------------------------------------------------------------------
+    def _feed(self, thread: ir.Value) -> None:
+        """What the last warp does; its threads meet again before they reach a barrier."""
+        when(compare("eq", thread, self.plan.workers), self._produce)
+        nvvm.SyncWarpOp(value(-1))
+
     def _produce(self) -> None:
         plan = self.plan
         starts = [[self._start(place) for place in boxes.places] for boxes in (plan.staging.left, plan.staging.right)]
