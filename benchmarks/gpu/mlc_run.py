@@ -14,6 +14,7 @@ from torch import Tensor
 from gpu.timing import Clock, Replay
 
 ROOT = Path(__file__).resolve().parents[2]
+PROFILED = 12
 SCRIPT = Path(__file__).with_name("compile_job.py")
 
 
@@ -56,6 +57,17 @@ class MlcRun:
     def once(self) -> list[Tensor]:
         """A plain call, from arrays to arrays."""
         return [torch.from_numpy(np.asarray(a)) for a in self._exe(*self._inputs)]
+
+    def profile(self) -> list[dict[str, Any]]:
+        """The kernels that take the most time, each measured by itself: all launches of one together."""
+        total: dict[str, dict[str, Any]] = {}
+        for command in self._exe.profile(self._inputs):
+            entry = total.setdefault(command.name, {"name": command.name, "seconds": 0.0, "launches": 0, "blocks": command.blocks,
+                                                    "threads": command.threads, "shared": command.shared_bytes,
+                                                    "nodes": list(command.nodes[:4])})
+            entry["seconds"] += command.milliseconds / 1e3
+            entry["launches"] += 1
+        return sorted(total.values(), key=lambda entry: -entry["seconds"])[:PROFILED]
 
     def ready(self, clock: Clock) -> Replay:
         """Made ready to be timed: on a GPU its plan alone, with the inputs that the plain call left in place."""

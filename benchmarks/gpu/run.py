@@ -5,7 +5,8 @@
     python benchmarks/gpu/run.py --models bert,resnet50.b128.f16 --kernels gemm,attention
     python benchmarks/gpu/run.py --replay DIR/gpu.json OTHER/gpu.json --markdown docs/performance.md
 
-Writes DIR/gpu.json and DIR/gpu.md, anew after every case. Needs torch, torchvision, transformers and onnxscript beside mlc.
+Writes DIR/gpu.json and DIR/gpu.md, anew after every case; profiles.md, where mlc's time goes; failures.log, the ends of logs. Needs torch,
+torchvision, transformers and onnxscript beside mlc.
 """
 
 import argparse
@@ -72,6 +73,7 @@ def save(report: dict[str, Any], out: Path) -> None:
     """Both files, and the ends of the logs of what failed."""
     (out / "gpu.json").write_text(json.dumps(report, indent=1))
     (out / "gpu.md").write_text(table.markdown(report) + "\n")
+    (out / "profiles.md").write_text(table.profiles(report["rows"]) + "\n")
     logs = [f"== {row['name']}: {row['problem']}\n" + "\n".join(row.get("log", [])) for row in report["rows"] if "problem" in row]
     (out / FAILURES).write_text("\n\n".join([*logs, *table.problems(report["rows"])]) + "\n")
 

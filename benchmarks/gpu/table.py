@@ -145,6 +145,18 @@ def _compile(rows: Iterable[Row]) -> str:
     return markdown_table(["case", "export s", "mlc s", *stages, "torch.compile s", "kernels", "spilled bytes", "arena MiB"], body)
 
 
+def profiles(rows: Iterable[Row]) -> str:
+    """Where the time of each case goes: mlc's longest kernels."""
+    parts = []
+    for row in rows:
+        if entries := row["results"].get("mlc", {}).get("profile"):
+            body = [[e["name"], milliseconds(e["seconds"]), f"{e['launches']}", f"{e['blocks']}", f"{e['threads']}", f"{e['shared']}",
+                     ", ".join(e["nodes"])] for e in entries]
+            parts.append(f"## {row['name']}: {_cell(row, 'mlc')} ms\n\n"
+                         + markdown_table(["kernel", "ms of all launches", "launches", "blocks", "threads", "shared bytes", "nodes"], body))
+    return "\n\n".join(parts)
+
+
 def problems(rows: Iterable[Row]) -> list[str]:
     """A line for every contestant or case without a time."""
     return [f"{row['name']}: {kind}: {problem}" for row in rows

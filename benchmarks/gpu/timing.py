@@ -18,8 +18,8 @@ WARM_CALLS = 3
 SHORT = 50e-6  # seconds below which the events around a replay would be a visible part of it
 COPIES = 20
 FLUSH_BYTES = 256 << 20  # several times any L2
-MOST_SECONDS = 10.0  # of one contestant's runs: a long call is repeated less often
-LEAST_RUNS = 20
+MOST_SECONDS = 2.0  # of one turn's runs: a long call is repeated less often
+LEAST_RUNS = 4
 
 Call = Callable[[], Any]
 

@@ -49,6 +49,7 @@ class Case:
         self.clock = HostClock() if self.device == "cpu" else DeviceClock()
         self.replays: dict[str, Any] = {}
         self.own_error: float | None = None
+        self.profile: Callable[[], list[dict[str, Any]]] | None = None
 
     def prepare(self) -> None:
         """Everything but timing."""
@@ -77,6 +78,10 @@ class Case:
                 self._attempt(kind, lambda kind=kind, make_call=make_call: self._peer(kind, make_call))
         if compiling is not None:
             self._attempt("mlc", lambda: self._mlc(compiling))
+        if self.device == "cuda":  # other cases need the memory
+            import torch
+
+            torch.cuda.empty_cache()
 
     def _attempt(self, kind: str, step: Call) -> Any:
         """The step's result; None after its failure is reported."""
@@ -112,6 +117,8 @@ class Case:
         self.channel.result("mlc", **run.facts)
         error = self._error([t.to(self.device) for t in run.once()])
         self.channel.result("mlc", error=error, own_error=self.own_error)
+        if self.device == "cuda":
+            self.profile = run.profile
         replay = run.ready(self.clock)
         if replay.nodes is not None:
             self.channel.result("mlc", nodes=replay.nodes)
@@ -150,6 +157,8 @@ class Case:
                         raise
             for kind, measured in times.items():
                 self.channel.result(kind, **{"cold" if cold else "warm": statistics(measured)})
+        if self.profile and "mlc" in self.replays:
+            self.channel.result("mlc", profile=self.profile())
 
 
 def main() -> None:

@@ -63,8 +63,9 @@ def sanitizer() -> str | None:
     return shutil.which("compute-sanitizer") or next((str(path) for path in known if path.exists()), None)
 
 
-def examine(file: Path, tool: str, program: str, out: Path, deadline: float, timeout: float) -> Finding:
+def examine(file: Path, tool: str, program: str, args: argparse.Namespace, deadline: float) -> Finding:
     """Runs one file under one tool. deadline: by time.monotonic."""
+    out: Path = args.out
     finding = Finding(str(file), tool)
     start = time.monotonic()
     if start >= deadline:
@@ -74,13 +75,13 @@ def examine(file: Path, tool: str, program: str, out: Path, deadline: float, tim
     for old in out.glob(log.replace("%p", "*")):
         old.unlink()
     command = [program, "--tool", tool, "--target-processes", "all", "--error-exitcode", str(FOUND), "--log-file", str(out / log),
-               sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+               sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(["-k", args.keyword] if args.keyword else []), str(file)]
     if tool == "memcheck":
         command[3:3] = ["--report-api-errors", "no"]  # libraries probe for what is there
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                              start_new_session=True, env={**os.environ, "MLC_CACHE_SIZE": "0"})
     try:
-        printed, _ = child.communicate(timeout=min(timeout, deadline - start))
+        printed, _ = child.communicate(timeout=min(args.timeout, deadline - start))
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         printed, _ = child.communicate()
@@ -115,6 +116,7 @@ def main() -> int:
     add = parser.add_argument
     add("tests", nargs="*", type=Path, default=[Path("test/device")], help="files or folders; default: test/device")
     add("--tools", default="memcheck,racecheck", help=f"of {', '.join(TOOLS)}; default: %(default)s")
+    add("--keyword", metavar="EXPR", default="not a_fault", help="pytest's -k; default: %(default)s, for some tests fault on purpose")
     add("--timeout", type=float, default=300.0, metavar="SECONDS", help="for one file and tool; default: %(default)s")
     add("--budget", type=float, default=86400.0, metavar="SECONDS", help="for everything")
     add("--jobs", type=int, default=4, help="files at once; default: %(default)s")
@@ -133,7 +135,7 @@ def main() -> int:
     deadline = time.monotonic() + args.budget
     findings: list[Finding] = []
     with ThreadPoolExecutor(args.jobs) as pool:
-        done = pool.map(lambda each: examine(each[0], each[1], program, args.out, deadline, args.timeout), examinations(files, tools))
+        done = pool.map(lambda each: examine(each[0], each[1], program, args, deadline), examinations(files, tools))
         for finding in done:
             findings.append(finding)
             print(finding.line(), flush=True)
