@@ -30,8 +30,3 @@ def telling(reference: Sequence[Tensor]) -> bool:
         return low == low and max(-low, high) != float("inf") and max(-low, high) > SMALLEST and (low != high or t.numel() == 1)
 
     return bool(reference) and all(says(t) for t in reference if t.numel())
-
-
-def right(error: float, tolerance: float, own: float | None) -> bool:
-    """Within the tolerance, or where the number format itself is worse than that, no further off than torch in the same format."""
-    return error <= tolerance or (own is not None and own > tolerance and error <= own)

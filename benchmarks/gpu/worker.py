@@ -126,7 +126,6 @@ class Case:
 
     def _admit(self, kind: str, replay: Any) -> None:
         """A contestant whose results are right, in every form that will be timed, may be timed."""
-        from gpu.accuracy import right
         from gpu.workload import outputs_of
 
         forms = [replay, *([replay.several] if replay.several else [])]
@@ -138,7 +137,9 @@ class Case:
                 self.clock.run(form)
             error = max(error, self._error(form.result))
         self.channel.result(kind, error=error, own_error=self.own_error)
-        if not right(error, self.case.tolerance, self.own_error):
+        # Torch is a peer also where its own f16 is worse than the tolerance; mlc gets no such grace.
+        allowed = self.case.tolerance if kind == "mlc" else max(self.case.tolerance, self.own_error or 0.0)
+        if not error <= allowed:
             raise ArithmeticError(f"wrong: differs from {self.against} by {error:.1e} of the output's scale")
         self.replays[kind] = replay
 

@@ -22,11 +22,13 @@ _MAX_THREADS = 1024
 _ENTRY = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 
 # LLVM's name -> Linux's, after both lost their punctuation, where they still differ.
-_LINUX_NAMES = {"sse3": "pni", "pclmul": "pclmulqdq", "bmi": "bmi1", "lzcnt": "abm", "sahf": "lahflm", "sha": "shani", "crc32": "sse42"}
+_LINUX_NAMES = {"sse3": "pni", "pclmul": "pclmulqdq", "bmi": "bmi1", "lzcnt": "abm", "sahf": "lahflm", "sha": "shani", "crc32": "sse42",
+                # Linux names the parts of AVX10.1, not the whole; this is the newest of them.
+                "avx101": "avx512fp16"}
 # What LLVM reports of a host but never selects by itself; Linux hides some of them (errata, virtual machines).
 _NEVER_SELECTED = frozenset(("64bit x87 shstk rdseed rdrnd prfchw invpcid fsgsbase clzero clwb clflushopt cldemote wbnoinvd rdpid rdpru "
                              "mwaitx pku ptwrite waitpkg xsave xsavec xsaveopt xsaves enqcmd serialize uintr tsxldtrk rtm sgx movdiri "
-                             "movdir64b pconfig hreset amx-fp16 prefetchi avx10.1").split())  # the last: features also named one by one
+                             "movdir64b pconfig hreset amx-fp16 prefetchi").split())
 
 
 class CpuProgram:

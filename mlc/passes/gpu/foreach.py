@@ -205,19 +205,20 @@ class MappedForeach(Body):
             offset *= 2
         if self.sharing <= warp:
             return parts
-        group, warps, number = delinearize(self.team.thread, [self.team.threads // self.sharing, self.sharing // warp, warp])[:2], \
-            self.sharing // warp, delinearize(self.team.thread, [self.team.threads // warp, warp])
+        warps = self.sharing // warp
+        number, lane = delinearize(self.team.thread, [self.team.threads // warp, warp])
+        group = delinearize(self.team.thread, [self.team.threads // self.sharing, self.sharing])[0]
         joined = []
         gpu.BarrierOp()  # the memory may still be read from the last time
         buffers = [self.team.shared(self.team.scratch + 8 * i * (self.team.threads // warp), self.team.threads // warp, p.type)
                    for i, p in enumerate(parts)]
-        leads = scf.IfOp(arith.CmpIOp(arith.CmpIPredicate.eq, number[1], index_constant(0)).result)
+        leads = scf.IfOp(arith.CmpIOp(arith.CmpIPredicate.eq, lane, index_constant(0)).result)
         with ir.InsertionPoint(leads.then_block):
             for p, buffer in zip(parts, buffers):
-                memref.StoreOp(p, buffer, [number[0]])
+                memref.StoreOp(p, buffer, [number])
             scf.YieldOp([])
         gpu.BarrierOp()
-        base = arith.MulIOp(group[0], index_constant(warps)).result
+        base = arith.MulIOp(group, index_constant(warps)).result
         for name, buffer in zip(names, buffers):
             total = load_scalar(buffer, base)
             for i in range(1, warps):

@@ -58,11 +58,10 @@ class TensorCoreProduct:
 
     def emit(self) -> None:
         extents = [e for e, *_ in self.plan.product.batch]
-        if extents:
-            self.team.wait()
-        else:
+        if not extents:
             self._product([], *[index_constant(0)] * 3)
             return
+        self.team.wait()
 
         def one(i: ir.Value) -> list[ir.Value]:
             at = delinearize(i, extents)

@@ -50,8 +50,8 @@ class MmaPlan:
         rows, columns = product.a.outer.count, product.b.outer.count
         warp_rows = _up(-(-rows // warps[0]), ROWS)
         warp_columns = _up(-(-columns // warps[1]), COLUMNS)
-        left = _staged(product.a, warp_rows * warps[0], step, alignment, ROWS)
-        right = _staged(product.b, warp_columns * warps[1], step, alignment, COLUMNS)
+        left = _staged(product.a, warp_rows * warps[0], step, alignment)
+        right = _staged(product.b, warp_columns * warps[1], step, alignment)
         return MmaPlan(product, (warps[0], warps[1], warps[2]), step, stages, warp_rows, warp_columns, left, right)
 
     @property
@@ -82,16 +82,14 @@ def _up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _staged(factor: Factor, outer: int, step: int, alignment: Mapping[ir.Value, int], atom: int) -> Staged | None:
-    if _readable(factor, step, atom):
+def _staged(factor: Factor, outer: int, step: int, alignment: Mapping[ir.Value, int]) -> Staged | None:
+    if _readable(factor, step):
         return None
     by_depth = factor.outer.contiguous and not factor.depth.contiguous
     along, other = (factor.outer, factor.depth) if by_depth else (factor.depth, factor.outer)
     vector = factor.vector(along, other, alignment.get(factor.buffer, 128))
-    if not is_shared(factor.buffer) and vector * element_bytes(factor.buffer) < 4:
-        vector = 1  # the shortest asynchronous copy is 4 bytes
-    elif is_shared(factor.buffer):
-        vector = 1
+    if is_shared(factor.buffer) or vector * element_bytes(factor.buffer) < 4:
+        vector = 1  # asynchronous copies come from global memory, and are no shorter than 4 bytes
     pitch = (outer if by_depth else step) + PAD
     return Staged(by_depth, vector, pitch, pitch * (step if by_depth else outer))
 
@@ -101,7 +99,7 @@ def is_shared(buffer: ir.Value) -> bool:
     return not isinstance(buffer.owner, ir.Block) and buffer.owner.name == "task.alloc"
 
 
-def _readable(factor: Factor, step: int, atom: int) -> bool:
+def _readable(factor: Factor, step: int) -> bool:
     """Whether ldmatrix can read the factor where it lies: 16-byte rows of shared memory, whole steps."""
     if not is_shared(factor.buffer) or factor.depth.count % step or factor.guards:
         return False

@@ -32,7 +32,7 @@ def _merge(op: Any, known: Known) -> ir.Value | None:
         return None
     block, x = op.operation.block, operand(op)
     siblings = [u for u in dict.fromkeys(users(x)) if u.operation.block == block and u.operation.name == MatmulOp.OPERATION_NAME
-                and operand(u) == x and _plain(u, known) and type(u) is type(op)]
+                and operand(u) == x and _plain(u, known)]
     order = {o.operation: i for i, o in enumerate(block.operations)}
     siblings.sort(key=lambda u: order[u.operation])
     if len(siblings) < 2 or siblings[0].operation != op.operation:

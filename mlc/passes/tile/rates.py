@@ -112,7 +112,7 @@ class GpuRates:
     Then ns: of a launch, of starting a block, and of what a block waits for: its first data, each phase, each pipeline stage;
     and what issuing a stage takes of an SM.
     Rates are what generated kernels reach, not peaks: about 6 TB/s from L2 over 132 SMs at 1.7 GHz. One block of a few warps waits for its
-    own latencies most of the time; several resident blocks hide each other's.
+    own latencies most of the time; several resident blocks hide each other's. The `wide` ones, of warpgroups, are estimates.
     """
 
     sms: int
@@ -167,7 +167,6 @@ class GpuRates:
                  + max(work.traffic / self.alone_traffic, tensor / self.alone_tensor_macs)
                  + work.ops / (self.alone_ops_beside if tensor else self.alone_ops) + macs / self.alone_macs)
         return self.launch + max(-(-each // resident) * alone, each * busy)
-
 
     def _price_wide(self, work: Work, wide: Wide) -> float | None:
         """With a product on warpgroups: alone on an SM its blocks multiply, then do the rest; two overlap. None if a block does not fit."""
