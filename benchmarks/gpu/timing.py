@@ -28,12 +28,14 @@ Call = Callable[[], Any]
 class Replay:
     """A call made ready to be timed. result: what a launch computes, anew each time into the same memory.
 
+    call: what was captured; a graph has its tensors' addresses and does not keep them alive.
     nodes: kernels and copies of the call, None if unknown. several: does it COPIES times, if it is short.
     stream: where it is queued, if not where everything is.
     """
 
     launch: Call
     result: Any
+    call: Call | None = None
     nodes: int | None = None
     several: "Replay | None" = None
     stream: Any = None
@@ -64,7 +66,7 @@ class HostClock:
     def ready(self, call: Call | None, stream: Any = None, launch: Call | None = None) -> Replay:
         once = launch or call
         assert once
-        return Replay(once, once())
+        return Replay(once, once(), call)
 
     def run(self, replay: Replay) -> None:
         replay.launch()
@@ -91,7 +93,7 @@ class DeviceClock:
 
     def ready(self, call: Call | None, stream: Any = None, launch: Call | None = None) -> Replay:
         if launch:
-            replay = Replay(launch, launch(), stream=stream)
+            replay = Replay(launch, launch(), call, stream=stream)
         else:
             assert call
             replay = self._captured(call, 1, stream)
@@ -120,7 +122,7 @@ class DeviceClock:
                 result = call()
         nodes = node_count(graph.raw_cuda_graph())
         graph.instantiate()
-        return Replay(graph.replay, result, nodes, stream=only)
+        return Replay(graph.replay, result, call, nodes, stream=only)
 
     def times(self, replay: Replay, count: int, cold: bool) -> list[float]:
         torch = self._torch
