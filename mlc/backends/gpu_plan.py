@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlc.backends.plan_weights import WeightTable
 from mlc.dialects._ext import to_py
 from mlc.errors import CompilerError
 from mlc.ir.mlir import arith, ir
@@ -40,7 +41,8 @@ def plan_of(main: ir.Operation) -> Plan:
     builder = _PlanBuilder(main.attributes["task.inputs"].value)
     block = main.regions[0].blocks[0]
     builder.arguments(list(block.arguments))
-    return Plan(builder.block(block), main.attributes["task.arena"].value, builder.weights, builder.constants, builder.launches)
+    return Plan(builder.block(block), main.attributes["task.arena"].value, builder.weights.keys, builder.weights.constants,
+                builder.launches)
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,7 @@ class _PlanBuilder:
     """`places`: buffers; `values`: scalars. Both are SSA values that the steps so far have defined."""
 
     inputs: int
-    weights: list[str] = field(default_factory=list)
-    constants: dict[str, ir.Attribute] = field(default_factory=dict)
+    weights: WeightTable = field(default_factory=WeightTable)
     launches: list[tuple[str, list[str]]] = field(default_factory=list)
     places: dict[ir.Value, _Place] = field(default_factory=dict)
     values: dict[ir.Value, Expr] = field(default_factory=dict)
@@ -123,17 +124,9 @@ class _PlanBuilder:
 
     # -- buffers ----------------------------------------------------------------------------------------------------
     def _task_weight(self, op: ir.Operation) -> None:
-        self._weight(op, op.attributes["key"].value)
+        self.places[op.results[0]] = _Place("weight", self.weights.index(op), 0)
 
-    def _task_constant(self, op: ir.Operation) -> None:
-        key = f"constant.{len(self.constants)}"
-        self.constants[key] = op.attributes["value"]
-        self._weight(op, key)
-
-    def _weight(self, op: ir.Operation, key: str) -> None:
-        if key not in self.weights:
-            self.weights.append(key)
-        self.places[op.results[0]] = _Place("weight", self.weights.index(key), 0)
+    _task_constant = _task_weight
 
     def _task_buffer(self, op: ir.Operation) -> None:
         self.places[op.results[0]] = _Place("arena", None, op.attributes["offset"].value)

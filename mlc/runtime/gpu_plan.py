@@ -70,18 +70,30 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class MapRef:
-    """A launch argument that describes a buffer to the hardware that copies boxes of it (a CUDA tensor map).
+class MapLayout:
+    """A buffer as the hardware that copies boxes of it sees it.
 
     shape, strides, box: elements, outermost dimension first. swizzle: bytes, the period of the order in which a box lies in shared memory.
     """
 
-    buffer: Ref
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     box: tuple[int, ...]
     swizzle: int
+
+    @property
+    def bytes(self) -> int:
+        """From the first element to the end of the last."""
+        return (1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))) * BY_NAME[self.dtype].numpy.itemsize
+
+
+@dataclass(frozen=True)
+class MapRef:
+    """A launch argument that describes a buffer to the hardware (a CUDA tensor map)."""
+
+    buffer: Ref
+    layout: MapLayout
 
 
 @dataclass(frozen=True)
@@ -251,7 +263,7 @@ class _Reader:
             case {"tensormap": {"buffer": buffer, "dtype": str(dtype), "shape": [*shape], "strides": [*strides], "box": [*box],
                                 "swizzle": int(swizzle)}} if (
                     dtype in BY_NAME and len(shape) == len(strides) == len(box) and all(type(n) is int for n in (*shape, *strides, *box))):
-                return MapRef(self.ref(buffer), dtype, tuple(shape), tuple(strides), tuple(box), swizzle)
+                return MapRef(self.ref(buffer), MapLayout(dtype, tuple(shape), tuple(strides), tuple(box), swizzle))
             case {"tensormap": _}:
                 raise ArtifactError(f"plan.json: bad tensor map {str(entry)[:200]}")
             case _:

@@ -22,6 +22,7 @@ from mlc.runtime.gpu_plan import (
     LaunchStep,
     LetStep,
     Load,
+    MapLayout,
     MapRef,
     Ref,
     SetStep,
@@ -40,11 +41,7 @@ class TensorMap:
     """A `gpu_plan.MapRef` whose buffer is bound to an address."""
 
     address: int
-    dtype: str
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    box: tuple[int, ...]
-    swizzle: int
+    layout: MapLayout
 
 
 @dataclass(frozen=True)
@@ -219,8 +216,7 @@ class PlanRunner:
     def _argument(self, arg: Ref | MapRef, values: Values) -> int | TensorMap:
         if isinstance(arg, Ref):
             return self._address(arg, 0, values)
-        size = (1 + sum((n - 1) * s for n, s in zip(arg.shape, arg.strides, strict=True))) * BY_NAME[arg.dtype].numpy.itemsize
-        return TensorMap(self._address(arg.buffer, size, values), arg.dtype, arg.shape, arg.strides, arg.box, arg.swizzle)
+        return TensorMap(self._address(arg.buffer, arg.layout.bytes, values), arg.layout)
 
     def _address(self, ref: Ref, size: int, values: Values) -> int:
         buffer, offset = self._memory[ref.space][ref.index], self._value(ref.offset, values)

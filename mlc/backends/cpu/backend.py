@@ -65,7 +65,7 @@ def generate(module: ir.Module, run: Run) -> Code:
     run(module, "cpu-kernel-pipeline")
     builder = EntryBuilder(grids)
     text = to_llvm_ir(module, main, builder)
-    return Code(text, arena, builder.weights, builder.constants, builder.launches, grids)
+    return Code(text, arena, builder.weights.keys, builder.weights.constants, builder.launches, grids)
 
 
 def _kernels(code: Code) -> Sequence[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mlc.backends.plan_weights import WeightTable
 from mlc.ir.clone import clone
 from mlc.ir.mlir import arith, func, ir, llvm, scf
 from mlc.passes.tile.model import element_bytes, volume
@@ -59,11 +60,10 @@ done:
 
 @dataclass
 class EntryBuilder:
-    """Builds the entry function in a module where kernels are llvm.func already. `weights`: keys in the order of the weights array."""
+    """Builds the entry function in a module where kernels are llvm.func already. `weights`: the weights array."""
 
     grids: Mapping[str, Sequence[int]]
-    weights: list[str] = field(default_factory=list)
-    constants: dict[str, ir.Attribute] = field(default_factory=dict)
+    weights: WeightTable = field(default_factory=WeightTable)
     launches: list[tuple[str, list[str]]] = field(default_factory=list)
     loops: int = 0  # around the op being built
 
@@ -120,17 +120,9 @@ class EntryBuilder:
                 clone(op, self.env)
 
     def _task_weight(self, op: ir.Operation) -> None:
-        self._weight(op, op.attributes["key"].value)
+        self.env[op.results[0]] = self._element(self.weight_array, self.weights.index(op))
 
-    def _task_constant(self, op: ir.Operation) -> None:
-        key = f"constant.{len(self.constants)}"
-        self.constants[key] = op.attributes["value"]
-        self._weight(op, key)
-
-    def _weight(self, op: ir.Operation, key: str) -> None:
-        if key not in self.weights:
-            self.weights.append(key)
-        self.env[op.results[0]] = self._element(self.weight_array, self.weights.index(key))
+    _task_constant = _task_weight
 
     def _task_buffer(self, op: ir.Operation) -> None:
         self.env[op.results[0]] = self._offset(self.arena, self._const(op.attributes["offset"].value))

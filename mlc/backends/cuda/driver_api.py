@@ -2,13 +2,13 @@
 
 import ctypes
 import importlib
-from collections.abc import Sequence
 from typing import Any
 
 from mlc.dtypes import BY_NAME
 from mlc.errors import ArtifactError, CompilerError, InputError, MlcError, ResourceError, TargetError
 from mlc.options import format_size
 from mlc.runtime.gpu_device import KernelFault
+from mlc.runtime.gpu_plan import MapLayout
 
 LEAST_DRIVER = (12, 4)
 """The CUDA version that a driver has to support: the first with all calls used here."""
@@ -62,6 +62,10 @@ class Driver:
             found, expected = (f"{major}.{minor}" for major, minor in (self.version, needed))
             raise TargetError(f"the NVIDIA driver supports CUDA {found}, expected {expected} or newer", hint=_NEW_DRIVER)
 
+    @property
+    def description(self) -> str:
+        return "a driver for CUDA {}.{}".format(*self.version)
+
     def _call(self, name: str, *args: Any) -> Any:
         try:
             status, *values = getattr(self._cuda, name)(*args)
@@ -98,6 +102,9 @@ class Driver:
         """name: of a CU_DEVICE_ATTRIBUTE_, such as COMPUTE_CAPABILITY_MAJOR."""
         return int(self._call("cuDeviceGetAttribute", getattr(self._cuda.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), device))
 
+    def l2_bytes(self, ordinal: int) -> int:
+        return self.attribute(self.device(ordinal), "L2_CACHE_SIZE")
+
     def retain_context(self, device: int) -> int:
         """The context that CUDA's runtime API, and so PyTorch and CuPy, use on this device."""
         return int(self._call("cuDevicePrimaryCtxRetain", device))
@@ -119,10 +126,10 @@ class Driver:
 
     # -- memory ---------------------------------------------------------------------------------------------------------
 
-    def memory(self) -> tuple[int, int]:
-        """Free and total bytes of the current device."""
-        free, total = self._call("cuMemGetInfo")
-        return int(free), int(total)
+    def free_bytes(self) -> int:
+        """Free memory of the current device."""
+        free, _ = self._call("cuMemGetInfo")
+        return int(free)
 
     def allocate(self, size: int) -> int:
         """Device memory, 256-aligned. Raises ResourceError."""
@@ -230,25 +237,25 @@ class Driver:
         """parameters: address of an array of addresses of the arguments; read before this returns."""
         self._call("cuLaunchKernelEx", config, function, parameters, 0)
 
-    def tensor_map(self, address: int, dtype: str, shape: Sequence[int], strides: Sequence[int], box: Sequence[int],
-                   swizzle: int) -> tuple[object, int]:
+    def tensor_map(self, address: int, layout: MapLayout) -> tuple[object, int]:
         """The 128 bytes that describe an array and the box that one hardware copy moves; gives who owns them, and their address.
 
-        shape, strides, box: elements, outermost dimension first, the last stride being 1. swizzle: bytes. Places outside are read as zero.
+        layout: its last stride is 1. Places outside are read as zero.
         The driver wants them at a multiple of 64, which the bindings' own type is not: so the driver's function itself is called.
         """
-        rank, size = len(shape), BY_NAME[dtype].numpy.itemsize
+        rank, size = len(layout.shape), BY_NAME[layout.dtype].numpy.itemsize
         function, _ = self._call("cuGetProcAddress", b"cuTensorMapEncodeTiled", 12000, 0)
         encode = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, *[ctypes.c_void_p] * 5,
                                   *[ctypes.c_int] * 4)(int(function))
         memory = ctypes.create_string_buffer(_MAP_BYTES + _MAP_ALIGNMENT)
         place = -(-ctypes.addressof(memory) // _MAP_ALIGNMENT) * _MAP_ALIGNMENT
-        element = getattr(self._cuda.CUtensorMapDataType, _MAP_TYPES[dtype])
-        mode = getattr(self._cuda.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{swizzle}B")
+        element = getattr(self._cuda.CUtensorMapDataType, _MAP_TYPES[layout.dtype])
+        mode = getattr(self._cuda.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{layout.swizzle}B")
         promotion = self._cuda.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B
         u64, u32 = ctypes.c_uint64 * rank, ctypes.c_uint32 * rank
-        status = encode(place, int(element), rank, address, u64(*reversed(shape)), u64(*(s * size for s in reversed(strides[:-1]))),
-                        u32(*reversed(box)), u32(*[1] * rank), 0, int(mode), int(promotion), 0)
+        status = encode(place, int(element), rank, address, u64(*reversed(layout.shape)),
+                        u64(*(s * size for s in reversed(layout.strides[:-1]))), u32(*reversed(layout.box)), u32(*[1] * rank), 0,
+                        int(mode), int(promotion), 0)
         if status:
             raise self._error("cuTensorMapEncodeTiled", self._cuda.CUresult(status))
         return memory, place

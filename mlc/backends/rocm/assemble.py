@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlc.backends import llvm
 from mlc.backends.codegen_pool import CodegenPool
-from mlc.backends.rocm.lower import Kernel
+from mlc.backends.gpu_backend import Kernel
 from mlc.errors import CompilerError, TargetError
 from mlc.target import Target
 

@@ -76,6 +76,10 @@ class Hip:
             found, least = (".".join(map(str, v)) for v in (self.version, LEAST_VERSION))
             raise TargetError(f"found HIP {found}, expected {least} or newer", hint=_INSTALL)
 
+    @property
+    def description(self) -> str:
+        return "HIP {}.{}".format(*self.version)
+
     def _call(self, name: str, *args: Any) -> None:
         try:
             function = getattr(self._hip, name)
@@ -132,8 +136,8 @@ class Hip:
         self._call("hipGetDevicePropertiesR0600", properties, device)
         return properties.raw[_ARCH_AT:_ARCH_AT + _ARCH_BYTES].partition(b"\0")[0].decode(errors="replace")
 
-    def l2_bytes(self, device: int) -> int:
-        return self._number("hipDeviceGetAttribute", _L2_CACHE_SIZE, device)
+    def l2_bytes(self, ordinal: int) -> int:
+        return self._number("hipDeviceGetAttribute", _L2_CACHE_SIZE, ordinal)
 
     # -- memory ---------------------------------------------------------------------------------------------------------
 

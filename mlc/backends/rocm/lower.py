@@ -4,21 +4,17 @@ import json
 import re
 from dataclasses import dataclass
 
-from mlc.backends.cuda.intrinsics import math_to_intrinsics
-from mlc.backends.cuda.lower import gpu_module
 from mlc.backends.gpu_backend import Kernel
+from mlc.backends.gpu_intrinsics import math_to_intrinsics
+from mlc.backends.gpu_lower import convert, gpu_module, index_bits, launch_facts, single_kernels
 from mlc.backends.rocm.barriers import relax_barriers
 from mlc.backends.rocm.buffers import Buffer, buffers_of
 from mlc.backends.rocm.shuffles import lower_shuffles
-from mlc.dialects._ext import operations, to_py
+from mlc.dialects._ext import operations
 from mlc.errors import CompilerError
-from mlc.ir.mlir import MLIRError, PassManager, ir, llvm
-from mlc.passes.tile.model import volume
+from mlc.ir.mlir import ir, llvm
 from mlc.target import Target
 
-# Indices are computed in 32 bits where every buffer is smaller than this; half the range is left for places beyond a buffer's end that
-# are computed but not accessed.
-SMALL_BUFFER = 1 << 30
 CODE_OBJECT_VERSION = 500  # what ROCm 6 makes itself; its first releases refuse 6
 _SHARED_ALIGN = 128  # of a kernel's block memory, in bytes
 _GENERIC, _GLOBAL, _PRIVATE = "!llvm.ptr", "!llvm.ptr<1>", "!llvm.ptr<5>"
@@ -42,56 +38,23 @@ def lower_kernels(module: ir.Module, target: Target) -> list[RocmKernel]:
 
     Raises CompilerError where a conversion fails, or a kernel calls a function that nothing defines.
     """
-    body = gpu_module(module).regions[0].blocks[0]
-    symbols = {op.operation.attributes["sym_name"].value: op.operation for op in body.operations if "sym_name" in op.operation.attributes}
-    return [_kernel(op.operation, symbols, target) for op in body.operations if op.operation.name == "gpu.func"]
+    return [_kernel(function, alone, target) for function, alone in single_kernels(module)]
 
 
-def _kernel(function: ir.Operation, symbols: dict[str, ir.Operation], target: Target) -> RocmKernel:
-    name = function.attributes["sym_name"].value
-    threads = volume(to_py(function.attributes["known_block_size"]))
-    grid, shared = to_py(function.attributes["task.grid"]), to_py(function.attributes["task.shared"])
+def _kernel(function: ir.Operation, alone: ir.Module, target: Target) -> RocmKernel:
+    facts = launch_facts(function)
+    name = facts["name"]
     with function.location:
-        alone = _alone(function, symbols)
         math_to_intrinsics(alone.operation, name)
         body = next(op for op in operations(alone.operation) if op.name == "gpu.func")
         lower_shuffles(body, target)
         buffers = buffers_of(body)
         ordered = relax_barriers(body, buffers)
-        try:
-            PassManager.parse(_TO_LLVM.format(arch=target.arch, bits=32 if _is_small(function) else 64)).run(alone.operation)
-        except MLIRError as error:
-            raise CompilerError(f"kernel '{name}' to LLVM for {target.arch}: {error}") from error
-        _finish(alone, shared, _features(target, ordered))
+        convert(alone, _TO_LLVM.format(arch=target.arch, bits=index_bits(function)), name)
+        _finish(alone, facts["shared"], _features(target, ordered))
     _check_lowered(alone, name)
     text = llvm.translate_module_to_llvmir(alone.operation)
-    return RocmKernel(name, _portable(text), grid if isinstance(grid, list) else [grid], threads, shared,
-                      buffers=buffers)
-
-
-def _alone(function: ir.Operation, symbols: dict[str, ir.Operation]) -> ir.Module:
-    """A module that holds a kernel in a gpu.module of its own, with the globals it names."""
-    module = ir.Module.create()
-    module.operation.attributes["gpu.container_module"] = ir.UnitAttr.get()
-    with ir.InsertionPoint(module.body):
-        parent = ir.Operation.create("gpu.module", regions=1, attributes={"sym_name": ir.StringAttr.get("kernels")})
-    body = parent.regions[0].blocks.append()
-    named = dict.fromkeys(a.value for op in operations(function) for a in op.attributes.values() if isinstance(a, ir.FlatSymbolRefAttr))
-    for op in [*(symbols[n] for n in named if n in symbols), function]:
-        op.clone(ip=ir.InsertionPoint(body))
-    return module
-
-
-def _is_small(function: ir.Operation) -> bool:
-    """Whether 32-bit indices reach every element of every buffer; a size that is not static may be anything, but for block memory."""
-    types = [v.type for v in function.regions[0].blocks[0].arguments] + [r.type for op in operations(function) for r in op.results]
-    return all(_elements(t) < SMALL_BUFFER for t in types if isinstance(t, ir.MemRefType))
-
-
-def _elements(type_: ir.MemRefType) -> int:
-    if type_.has_static_shape:
-        return volume(type_.shape)
-    return 0 if "workgroup" in str(type_.memory_space) else SMALL_BUFFER
+    return RocmKernel(text=_portable(text), buffers=buffers, **facts)
 
 
 def _features(target: Target, ordered: bool) -> list[str]:
