@@ -1,9 +1,9 @@
-"""mlc as a contestant: compiled in a process of its own, then run on the device's own buffers so that torch's clock can time it."""
+"""mlc as a contestant: compiled in a process of its own, then run on its own device memory so that torch's clock can time it."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,66 +70,19 @@ class MlcRun:
         return sorted(total.values(), key=lambda entry: -entry["seconds"])[:PROFILED]
 
     def ready(self, clock: Clock) -> Replay:
-        """Made ready to be timed: on a GPU its plan alone, with the inputs that the plain call left in place."""
-        if self._exe.target.startswith("cpu"):
+        """Made ready to be timed: on a GPU what a call launches, but for the copies of inputs and outputs."""
+        if self._exe.device is None:
             return clock.ready(self.once)
-        return _on_device(self._exe, clock)
+        run = self._exe.prepare(self._inputs)
+        outputs = [torch.from_dlpack(array) for array in run.outputs]
 
+        def call(step: Callable[[], Any]) -> Callable[[], list[Tensor]]:
+            def stepped() -> list[Tensor]:
+                step()
+                return outputs
 
-class Queued:
-    """A device that has no graphs: what it is to replay it queues anew, so that somebody else can capture it. count: of commands queued."""
+            return stepped
 
-    def __init__(self, device: Any) -> None:
-        self._device, self.count = device, 0
-        self.read = device.read
-
-    def issue(self, commands: Iterable[Any]) -> None:
-        queued = list(commands)
-        self.count += len(queued)
-        self._device.issue(queued)
-
-    def capture(self, commands: Sequence[Any]) -> list[Any]:
-        return list(commands)
-
-    def replay(self, graph: list[Any]) -> None:
-        self.issue(graph)
-
-    def discard(self, graph: list[Any]) -> None:
-        """There is nothing to give back."""
-
-
-class Buffer:
-    """Device memory as torch can wrap it."""
-
-    def __init__(self, address: int, shape: Sequence[int], typestr: str) -> None:
-        self.__cuda_array_interface__ = {"data": (address, False), "shape": tuple(shape), "typestr": typestr, "version": 3, "strides": None}
-
-
-def _on_device(exe: Any, clock: Clock) -> Replay:
-    """What is launched is what a call launches, but for the copies of inputs and outputs; these stay where the plan has them.
-
-    Reaches into the executable: its public `bench` has a clock of its own, and contestants on different clocks are not comparable.
-    """
-    from mlc.runtime.gpu_plan import GpuPlan
-    from mlc.runtime.gpu_run import PlanRunner
-
-    program = exe._program
-    device, memory = program.device, program._memory
-    outputs = [torch.as_tensor(Buffer(buffer.address, spec.shape, spec.dtype.numpy.str), device="cuda")
-               for spec, buffer in zip(exe.outputs, memory["output"], strict=True)]
-    plan, queue = GpuPlan.parse(exe.plan), Queued(device)
-    queued = PlanRunner(plan, memory, queue)
-
-    def call(run: Callable[[], None]) -> Callable[[], list[Tensor]]:
-        def run_here() -> list[Tensor]:
-            with device:
-                run()
-            return outputs
-
-        return run_here
-
-    call(queued.run)()
-    nodes = queue.count
-    replay = clock.ready(call(queued.run) if plan.is_static else None, torch.cuda.ExternalStream(device.stream), call(program._runner.run))
-    replay.nodes = nodes
-    return replay
+        replay = clock.ready(call(run.record) if run.is_static else None, torch.cuda.ExternalStream(run.stream), call(run.queue))
+        replay.nodes = run.record() if run.is_static else None
+        return replay

@@ -104,7 +104,7 @@ def run(args: argparse.Namespace, cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Exit code: 1 if mlc has no time for a case."""
+    """Exit code: 1 if mlc has no time for a case, or is less accurate than it may be."""
     args = arguments()
     if args.replay:
         report = table.merged([json.loads(path.read_text()) for path in args.replay])
@@ -117,7 +117,8 @@ def main() -> int:
     print(table.markdown(report))
     if args.markdown:
         table.insert(args.markdown, table.markdown(report))
-    return int(any("warm" not in row["results"].get("mlc", {}) for row in report["rows"]))
+    rows = report["rows"]
+    return int(any("warm" not in row["results"].get("mlc", {}) for row in rows) or bool(table.inaccurate(rows)))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from report import geometric_mean, markdown_table, milliseconds
 
 BEGIN, END = "<!-- bench-gpu: begin -->", "<!-- bench-gpu: end -->"
 PEERS = {"eager": "torch", "compile": "torch.compile"}
+ERROR_BOUND = 2  # of mlc's f16 error over torch's own
 COPYING = 0.25  # a kernel that writes at least this much of its bytes is compared with the rate of copying, else with that of reading
 
 Row = Mapping[str, Any]
@@ -94,9 +95,24 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _errors(row: Row) -> str:
-    ours, own = row["results"].get("mlc", {}).get("error"), row["results"].get("mlc", {}).get("own_error")
-    return f"{_number(ours, '.0e')} / {_number(own, '.0e')}"
+def error_ratio(row: Row) -> float | None:
+    """The error of mlc's f16 results over that of torch's own, both against f64; None where one is not known."""
+    ours, own = (row["results"].get("mlc", {}).get(key) for key in ("error", "own_error"))
+    return None if row["dtype"] != "f16" or ours is None or own is None else ours / own if own else float("inf") if ours else 1.0
+
+
+def inaccurate(rows: Iterable[Row]) -> list[str]:
+    """A line for each row whose error is beyond the bound."""
+    return [f"{row['name']}: mlc's error is {ratio:.1f} times torch's own, the bound is {ERROR_BOUND}"
+            for row in rows if (ratio := error_ratio(row)) is not None and ratio > ERROR_BOUND]
+
+
+def _errors(row: Row) -> list[str]:
+    """Both errors, and their ratio, with a mark where it is beyond the bound."""
+    ours, own = (row["results"].get("mlc", {}).get(key) for key in ("error", "own_error"))
+    ratio = error_ratio(row)
+    mark = " !" if ratio is not None and ratio > ERROR_BOUND else ""
+    return [f"{_number(ours, '.0e')} / {_number(own, '.0e')}", _number(ratio, ".1f") + mark]
 
 
 def _roof_cells(row: Row, machine: Mapping[str, Any]) -> list[str]:
@@ -107,11 +123,11 @@ def _roof_cells(row: Row, machine: Mapping[str, Any]) -> list[str]:
 def _models(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
     head = ["case", "mlc ms (p10-p90)", *(f"{name} ms" for name in PEERS.values()), "best torch / mlc", "cold: mlc ms",
             *(f"{name} ms" for name in PEERS.values()), "best torch / mlc", "nodes: mlc", *PEERS.values(), "roof ms", "of roof",
-            "error: mlc / torch"]
+            "error: mlc / torch", f"ratio (! above {ERROR_BOUND})"]
     body = [[row["name"], _cell(row, "mlc", spread=True), *(_cell(row, p) for p in PEERS), _number(speedup(row), ".2f"),
              _cell(row, "mlc", "cold"), *(_cell(row, p, "cold") for p in PEERS), _number(speedup(row, "cold"), ".2f"),
              *(_number(row["results"].get(kind, {}).get("nodes"), "d") for kind in ("mlc", *PEERS)),
-             *_roof_cells(row, machine), _errors(row)] for row in rows]
+             *_roof_cells(row, machine), *_errors(row)] for row in rows]
     return markdown_table(head, body)
 
 
@@ -124,14 +140,14 @@ def _rate(row: Row, time: float | None, limit: tuple[float, str] | None) -> str:
 
 def _kernels(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
     head = ["kernel", "mlc ms (p10-p90)", "rate", "peers ms", "best peer's rate", "best peer / mlc", "cold: mlc ms", "best peer / mlc",
-            "roof ms", "of roof", "error: mlc / library"]
+            "roof ms", "of roof", "error: mlc / library", f"ratio (! above {ERROR_BOUND})"]
     body = []
     for row in rows:
         limit, peer = roof(row, machine), best_peer(row)
         peers = ", ".join(f"{kind} {_cell(row, kind)}" for kind in row["results"] if kind not in ("mlc", "f64"))
         body.append([row["name"], _cell(row, "mlc", spread=True), _rate(row, median(row, "mlc"), limit), peers or "-",
                      _rate(row, peer[1] if peer else None, limit), _number(speedup(row), ".2f"), _cell(row, "mlc", "cold"),
-                     _number(speedup(row, "cold"), ".2f"), *_roof_cells(row, machine), _errors(row)])
+                     _number(speedup(row, "cold"), ".2f"), *_roof_cells(row, machine), *_errors(row)])
     return markdown_table(head, body)
 
 
@@ -172,6 +188,8 @@ def markdown(report: Report) -> str:
     for title, some, render in groups:
         if some:
             parts += [f"### {title}", render(some, machine)]
+    if lines := inaccurate(rows):
+        parts += ["### Less accurate than allowed", "\n".join(f"- {line}" for line in lines)]
     parts += ["### Compile time", _compile(rows)]
     if lines := problems(rows):
         parts += ["### Without a time", "\n".join(f"- {line}" for line in lines)]

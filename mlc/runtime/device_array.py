@@ -36,21 +36,17 @@ class DeviceView:
 
 
 class DeviceArray:
-    """An output in GPU memory, C-contiguous and complete: no stream has to be waited for.
+    """An output in GPU memory, C-contiguous and complete: no stream has to be waited for. owner: keeps its memory.
 
     PyTorch, CuPy, JAX and others take it without a copy (`torch.from_dlpack(y)`); `numpy()` or `np.asarray(y)` copies it to the host.
     """
 
-    def __init__(self, spec: TensorSpec, device: GpuDevice, block: Block) -> None:
+    def __init__(self, spec: TensorSpec, device: GpuDevice, address: int, owner: object) -> None:
         self.dtype: DType = spec.dtype
         self.shape: tuple[int, ...] = spec.shape
         self.bytes = spec.bytes
-        self._device, self._block = device, block
-
-    @property
-    def address(self) -> int:
-        """Where it lies in device memory."""
-        return self._block.address
+        self.address = address  # in device memory
+        self._device, self._owner = device, owner
 
     def numpy(self) -> np.ndarray:
         """A copy in host memory."""

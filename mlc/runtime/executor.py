@@ -14,6 +14,7 @@ from mlc.errors import ArtifactError, InputError, OptionError
 from mlc.runtime.device_array import DeviceArray, DeviceView, device_view
 from mlc.runtime.gpu_device import GpuDevice
 from mlc.runtime.gpu_profile import CommandTime
+from mlc.runtime.gpu_program import PreparedRun
 from mlc.runtime.tensors import as_tensor, check_value, random_tensor
 
 
@@ -37,6 +38,10 @@ class DeviceProgram(Program, Protocol):
 
     def run_device(self, inputs: Sequence[np.ndarray | DeviceView]) -> list[DeviceArray]:
         """As `run`, with new GPU memory for each output."""
+        ...
+
+    def prepare(self, inputs: Sequence[np.ndarray | DeviceView]) -> PreparedRun:
+        """The inputs in place, for runs that copy nothing."""
         ...
 
     def time(self, inputs: Sequence[np.ndarray | DeviceView], count: int, warmup: int, flush: bool) -> list[float]:
@@ -143,6 +148,13 @@ class Executable:
         """
         values = self._run_device(inputs) if device else self._run(inputs)
         return {g.name: value for g, value in zip(self.output_groups, values, strict=True)}
+
+    def prepare(self, inputs: Mapping[str, Any] | Sequence[Any]) -> PreparedRun:
+        """Puts inputs (by name or in order) into the model's GPU memory, for runs without copies that the caller queues or captures.
+
+        Raises what a call raises, and OptionError if the model is not for a GPU.
+        """
+        return self._on_device().prepare(self._bound(self._values(inputs)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the `.mlc` file. Raises ResourceError."""

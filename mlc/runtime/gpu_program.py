@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from mlc.artifact import Artifact, plan_tensors
-from mlc.errors import CompilerError, ResourceError
+from mlc.errors import CompilerError, OptionError, ResourceError
 from mlc.options import env, format_size
 from mlc.runtime.device_array import Block, DeviceArray, DeviceView, host_bytes
 from mlc.runtime.gpu_debug import SyncDevice
@@ -17,6 +17,7 @@ from mlc.runtime.gpu_device import GpuDevice, KernelFault
 from mlc.runtime.gpu_plan import GpuPlan, Kernel
 from mlc.runtime.gpu_profile import CommandTime, TimedDevice, medians
 from mlc.runtime.gpu_run import Buffer, Copy, PlanRunner
+from mlc.runtime.gpu_ungraphed import Ungraphed
 
 ALIGN = 256  # bytes, of every buffer: as device memory itself
 
@@ -65,7 +66,8 @@ class GpuProgram:
     def run_device(self, inputs: Sequence[np.ndarray | DeviceView]) -> list[DeviceArray]:
         """As `run`, with new GPU memory for each output."""
         with self._running(inputs):
-            arrays = [DeviceArray(spec, self.device, Block(spec.bytes, self.device.allocate, self.device.free)) for spec in self._outputs]
+            blocks = [Block(spec.bytes, self.device.allocate, self.device.free) for spec in self._outputs]
+            arrays = [DeviceArray(spec, self.device, block.address, block) for spec, block in zip(self._outputs, blocks, strict=True)]
             self._runner.run()
             self.device.issue([Copy(array.address, buffer.address, buffer.bytes)
                                for array, buffer in zip(arrays, self._memory["output"], strict=True) if buffer.bytes])
@@ -96,15 +98,46 @@ class GpuProgram:
                 runner.close()
             return medians(runs[1:])
 
+    def prepare(self, inputs: Sequence[np.ndarray | DeviceView]) -> "PreparedRun":
+        """Puts the inputs in place, for any number of runs that copy nothing."""
+        with self._running(inputs):
+            self.device.synchronize()  # behind this, arrays of the caller's are not needed any more
+        outputs = [DeviceArray(spec, self.device, buffer.address, self)
+                   for spec, buffer in zip(self._outputs, self._memory["output"], strict=True)]
+        return PreparedRun(self, outputs, self._plan.is_static)
+
+    def queue(self) -> None:
+        """See `PreparedRun`, as for the next two."""
+        with self._using():
+            self._runner.run()
+
+    def record(self) -> int:
+        if not self._plan.is_static:
+            raise OptionError("the model decides from values in memory what it runs, so that it cannot be recorded", hint="queue() runs it")
+        with self._using():
+            device = Ungraphed(self.device)
+            PlanRunner(self._plan, self._memory, device).run()
+            return device.count
+
+    def wait(self) -> None:
+        with self._using():
+            self.device.synchronize()
+
     @contextmanager
-    def _running(self, inputs: Sequence[np.ndarray | DeviceView]) -> Iterator[None]:
-        """One call: the device is this thread's, the inputs are in place, and a fault names the kernels."""
+    def _using(self) -> Iterator[None]:
+        """The device is this thread's, and nobody else's; a fault names the kernels."""
         with self._lock, self.device:
-            self._feed(inputs)
             try:
                 yield
             except KernelFault as fault:
                 raise self._described(fault) from fault
+
+    @contextmanager
+    def _running(self, inputs: Sequence[np.ndarray | DeviceView]) -> Iterator[None]:
+        """One call, with its inputs in place."""
+        with self._using():
+            self._feed(inputs)
+            yield
 
     def _feed(self, inputs: Sequence[np.ndarray | DeviceView]) -> None:
         for i, (value, buffer) in enumerate(zip(inputs, self._memory["input"], strict=True)):
@@ -152,6 +185,35 @@ class GpuProgram:
             return CompilerError(f"{fault.reason}: a kernel faulted", hint=fault.hint)
         return CompilerError(f"{fault.reason}: one of the model's {len(kernels)} kernels faulted ({_few(kernels)})",
                              hint=f"MLC_DEBUG_SYNC=1 waits for each kernel and names the one at fault; {fault.hint}")
+
+
+class PreparedRun:
+    """Runs a model on the inputs it was prepared with (`Executable.prepare`), as often as wanted; nothing is copied or waited for.
+
+    stream: handle of the GPU stream that runs are queued on; `torch.cuda.ExternalStream(run.stream)` makes it PyTorch's.
+    outputs: in the order of `Executable.outputs`, over the model's own memory: each run overwrites them. Wait before reading them.
+    is_static: every run is the same kernels, so that it can be recorded.
+    Any other use of the executable replaces inputs and outputs.
+    """
+
+    def __init__(self, program: GpuProgram, outputs: list[DeviceArray], is_static: bool) -> None:
+        self._program, self.outputs, self.is_static = program, outputs, is_static
+        self.stream = program.device.stream
+
+    def queue(self) -> None:
+        """Queues one run as a call does it, as a graph where it can be. Waits only for values that decide what is run."""
+        self._program.queue()
+
+    def record(self) -> int:
+        """Queues the kernels and copies of one run one by one, and counts them: for a caller who is capturing `stream` into a graph.
+
+        Raises OptionError if the run is not static.
+        """
+        return self._program.record()
+
+    def wait(self) -> None:
+        """Returns when all that was queued is done. Raises CompilerError if a kernel faulted."""
+        self._program.wait()
 
 
 def _few(kernels: Sequence[Kernel]) -> str:

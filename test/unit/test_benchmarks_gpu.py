@@ -68,6 +68,22 @@ def test_markdown_and_page(tmp_path: Path) -> None:
     assert text in page.read_text() and page.read_text().endswith("\nb\n")
 
 
+def test_errors_are_bounded_by_torch_s_own() -> None:
+    from gpu.table import inaccurate, markdown
+
+    def checked(name: str, ours: float, own: float | None, dtype: str = "f16") -> dict[str, Any]:
+        some = {**row(name, mlc=1e-3, eager=1e-3), "dtype": dtype}
+        some["results"]["mlc"] |= {"error": ours, "own_error": own}
+        return some
+
+    rows = [checked("fine", 2e-3, 1e-3), checked("rough", 5e-3, 1e-3), checked("wide", 5e-3, 1e-3, "f32"), checked("alone", 5e-3, None),
+            checked("exact", 0.0, 0.0), checked("inexact", 1e-4, 0.0)]
+    assert inaccurate(rows) == ["rough: mlc's error is 5.0 times torch's own, the bound is 2",
+                                "inexact: mlc's error is inf times torch's own, the bound is 2"]
+    text = markdown(report(*rows))
+    assert "| 5e-03 / 1e-03 | 5.0 ! |" in text and "| 2e-03 / 1e-03 | 2.0 |" in text and "### Less accurate than allowed" in text
+
+
 def test_runs_of_one_device_are_merged() -> None:
     from gpu.table import merged
 

@@ -294,11 +294,55 @@ def test_device_outputs_need_a_device() -> None:
         def run(self, inputs: Any, outputs: Any) -> None: ...
 
     exe = Executable(Artifact.build(plan={"target": "cpu", "inputs": [], "outputs": []}, objects={}), Host())
-    for call in (lambda: exe.run({}, device=True), lambda: exe.bench(clock="gpu"), exe.profile, lambda: exe.bench(flush_l2=True),
-                 lambda: exe.bench(clock="sun")):
+    for call in (lambda: exe.run({}, device=True), lambda: exe.prepare({}), lambda: exe.bench(clock="gpu"), exe.profile,
+                 lambda: exe.bench(flush_l2=True), lambda: exe.bench(clock="sun")):
         with pytest.raises(OptionError):
             call()
     assert exe.bench(repeat=2).clock == "wall"
+
+
+# ---------------------------------------------------------------------------------------------------------------- prepared runs
+
+
+def test_a_prepared_run_copies_nothing(cuda: FakeCuda) -> None:
+    exe = load()
+    run = exe.prepare([X])
+    cuda.calls.clear()
+    for _ in range(2):
+        run.queue()
+    run.wait()
+    np.testing.assert_array_equal(run.outputs[0].numpy(), X * W + 1)
+    assert not {"cuMemcpyHtoDAsync", "cuMemcpyDtoDAsync"} & set(cuda.names()) and cuda.names().count("cuGraphLaunch") == 2
+    exe.prepare({"x": CudaTensor(cuda, 2 * X)}).queue()  # another one, from the GPU: the same memory
+    np.testing.assert_array_equal(run.outputs[0].numpy(), 2 * X * W + 1)
+
+
+def test_a_prepared_run_goes_into_the_caller_s_graph(cuda: FakeCuda) -> None:
+    run = load().prepare([X])
+    outputs, cuda.capturing = run.outputs, []  # as if the caller had begun to capture run.stream
+    assert run.is_static and run.record() == 2
+    graph, cuda.capturing = cuda.capturing, None
+    assert "cuStreamBeginCapture" not in cuda.names() and len(graph) == 2 and run.stream == run.outputs[0]._device.stream
+    cuda.array(outputs[0].address, 4).fill(0)
+    for work in graph:
+        work()
+    np.testing.assert_array_equal(outputs[0].numpy(), X * W + 1)
+
+
+def test_a_prepared_run_that_decides_as_it_goes(cuda: FakeCuda) -> None:
+    run = load(counted([launch("inc", ref("output"), ref("output"))]), **COUNTED).prepare({"x": X, "n": np.int64(3)})
+    with pytest.raises(OptionError, match="decides from values in memory"):
+        run.record()
+    assert not run.is_static
+    run.queue()
+    np.testing.assert_array_equal(run.outputs[0].numpy(), X + 3)
+
+
+def test_a_prepared_run_names_what_faulted(cuda: FakeCuda) -> None:
+    run = load([launch("bad", ref("input"))]).prepare([X])
+    run.queue()
+    with pytest.raises(CompilerError, match=r"one of the model's 3 kernels faulted"):
+        run.wait()
 
 
 # ---------------------------------------------------------------------------------------------------------------------- clocks
