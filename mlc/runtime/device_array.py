@@ -12,7 +12,7 @@ import numpy as np
 from mlc.artifact import TensorSpec, aligned_empty
 from mlc.dtypes import BY_NUMPY, DType
 from mlc.errors import InputError
-from mlc.runtime.dlpack import DEVICES, make_capsule, read_capsule
+from mlc.runtime.dlpack import DEVICES, HOST_DEVICES, make_capsule, read_capsule
 from mlc.runtime.gpu_device import GpuDevice
 
 LEGACY_STREAM = 1  # CUDA's default stream, as `__cuda_array_interface__` and DLPack name it
@@ -81,6 +81,24 @@ class DeviceArray:
 
     def __repr__(self) -> str:
         return f"<mlc.DeviceArray {self.dtype}{list(self.shape)} on {self._device.name}>"
+
+
+def type_on_device(value: object, name: str) -> tuple[DType, tuple[int, ...]] | None:
+    """Element type and shape of a tensor in the memory of some GPU; None for everything else.
+
+    name: of the input. Raises InputError if the tensor does not say, or has an element type without a name here.
+    """
+    try:
+        if hasattr(value, "__dlpack_device__") and hasattr(value, "__dlpack__"):
+            if int(cast(Any, value).__dlpack_device__()[0]) in HOST_DEVICES:
+                return None
+            capsule = cast(Any, value).__dlpack__()
+            tensor = read_capsule(capsule)
+            return tensor.dtype, tuple(tensor.shape[i] for i in range(tensor.ndim))
+        interface = getattr(value, "__cuda_array_interface__", None)
+        return None if interface is None else (BY_NUMPY[np.dtype(interface["typestr"])], tuple(interface["shape"]))
+    except (BufferError, KeyError, RuntimeError, TypeError, ValueError) as e:
+        raise InputError(f"input {name!r}: found {type(value).__module__}.{type(value).__qualname__} that cannot be read: {e}") from None
 
 
 def device_view(value: object, spec: TensorSpec, device: GpuDevice) -> DeviceView | None:

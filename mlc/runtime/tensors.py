@@ -11,7 +11,7 @@ from mlc.dtypes import BY_NUMPY
 from mlc.errors import InputError
 from mlc.runtime.dlpack import DEVICES, HOST_DEVICES, read_capsule
 
-__all__ = ["TensorSpec", "aligned_empty", "as_tensor", "check_value", "random_tensor"]
+__all__ = ["TensorSpec", "aligned_empty", "as_tensor", "check_value", "host_array", "random_tensor"]
 
 
 def as_tensor(value: object, spec: TensorSpec) -> np.ndarray:
@@ -26,7 +26,7 @@ def as_tensor(value: object, spec: TensorSpec) -> np.ndarray:
     if isinstance(value, (bool, int, float, list, tuple)) and not isinstance(value, np.generic):
         array = _from_python(cast("object", value), spec)
     else:
-        array = _to_numpy(value, spec)
+        array = host_array(value, spec.name, f"{spec.dtype}{list(spec.shape)}")
     if array.dtype.newbyteorder("=") != spec.dtype.numpy or array.shape != spec.shape:
         raise InputError(f"input {spec.name!r}: found {_describe(array)}, expected {spec.dtype}{list(spec.shape)}{_hint(array, spec)}")
     # A writable, aligned, contiguous, native array comes back as it is; read-only is as good: kernels do not write inputs.
@@ -101,11 +101,15 @@ def _leaves(value: object, kinds: set[type]) -> None:
         kinds.add(type(value))
 
 
-def _to_numpy(value: object, spec: TensorSpec) -> np.ndarray:
+def host_array(value: object, name: str, wanted: str = "") -> np.ndarray:
+    """A tensor in host memory, of whatever library, as a numpy array. name: of the input; wanted: its type, for messages.
+
+    Raises InputError for what is in other memory, or does not convert.
+    """
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(cast("np.ndarray", value))
-    where = f"input {spec.name!r}: found {type(value).__module__}.{type(value).__qualname__}"
-    expected = f"expected a host tensor {spec.dtype}{list(spec.shape)}"
+    where = f"input {name!r}: found {type(value).__module__}.{type(value).__qualname__}"
+    expected = f"expected a host tensor {wanted}".rstrip()
     if hasattr(value, "__dlpack__"):
         kind = cast(Any, value).__dlpack_device__()[0] if hasattr(value, "__dlpack_device__") else 1
         if int(kind) not in HOST_DEVICES:

@@ -15,11 +15,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 from fake_cuda import CUresult, FakeCuda, Fault
+from onnx import parser
 
+import mlc
 from mlc.artifact import Artifact
 from mlc.backends.cuda.device import Gpu
 from mlc.dtypes import F32
 from mlc.errors import ArtifactError, CompilerError, InputError, OptionError, ResourceError, TargetError
+from mlc.jit import Jit
 from mlc.load import executable
 from mlc.runtime.device_array import DeviceArray
 from mlc.runtime.dlpack import make_capsule
@@ -210,8 +213,7 @@ class CudaTensor:
         return 2, self.device
 
     def __dlpack__(self, stream: int | None = None) -> Any:
-        assert stream is not None
-        self.streams.append(stream)
+        self.streams += [stream] if stream is not None else []
         return make_capsule(self, self.address, self.dtype, self.shape, (2, self.device))
 
 
@@ -287,6 +289,31 @@ def test_bfloat16_leaves_through_dlpack(cuda: FakeCuda) -> None:
     y = exe.run({"x": X.astype(ml_dtypes.bfloat16)}, device=True)["y"]
     assert not hasattr(y, "__cuda_array_interface__")
     np.testing.assert_array_equal(exe(y)[0].astype(np.float32), X)
+
+
+def test_jit_takes_and_gives_device_arrays(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(Jit, "_compile", lambda self, values, fixed: compiled.append(fixed) or load())
+    f = mlc.jit(parser.parse_model('<ir_version: 8, opset_import: ["": 20]> g (float[n] x, float[n] w) => (float[n] y) '
+                                   '<float[4] w = {1, 1, 1, 1}> { y = Mul(x, w) }'), target="cuda:sm_90a")
+    f(X)
+    for x in (CudaTensor(cuda, X), interface(cuda, X), X):
+        cuda.calls.clear()
+        np.testing.assert_array_equal(f(x)[0], X * W + 1)
+        assert ("cuMemcpyHtoDAsync" in cuda.names()) == isinstance(x, np.ndarray)
+    y = f.run({"x": CudaTensor(cuda, X)}, device=True)["y"]
+    assert isinstance(y, DeviceArray) and compiled == [frozenset()]  # one signature, wherever the tensor lies
+    np.testing.assert_array_equal(f(y)[0], (X * W + 1) * W + 1)
+    with pytest.raises(InputError, match=r"input 'w': its value decides a shape, and it is in GPU memory\n.*host memory"):
+        f(X, w=CudaTensor(cuda, X))
+    with pytest.raises(InputError, match="input 'x': found .* that cannot be read"):
+        f(interface(cuda, X, typestr="what"))
+
+
+def test_jit_for_the_cpu_refuses_device_arrays(cuda: FakeCuda) -> None:
+    f = mlc.jit(parser.parse_model('<ir_version: 8, opset_import: ["": 20]> g (float[n] x) => (float[n] y) { y = Neg(x) }'), cache=False)
+    with pytest.raises(InputError, match=r"CudaTensor on a CUDA device, expected a host tensor\n.*move it to the host"):
+        f(CudaTensor(cuda, X))
 
 
 def test_device_outputs_need_a_device() -> None:
