@@ -15,14 +15,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 from fake_cuda import CUresult, FakeCuda, Fault
-from onnx import parser
 
-import mlc
 from mlc.artifact import Artifact
 from mlc.backends.cuda.device import Gpu
 from mlc.dtypes import F32
 from mlc.errors import ArtifactError, CompilerError, InputError, OptionError, ResourceError, TargetError
-from mlc.jit import Jit
 from mlc.load import executable
 from mlc.runtime.device_array import DeviceArray
 from mlc.runtime.dlpack import make_capsule
@@ -292,10 +289,14 @@ def test_bfloat16_leaves_through_dlpack(cuda: FakeCuda) -> None:
 
 
 def test_jit_takes_and_gives_device_arrays(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnx import parser  # here: this file is also run where the compiler's packages are not
+
+    from mlc.jit import Jit, jit
+
     compiled: list[Any] = []
     monkeypatch.setattr(Jit, "_compile", lambda self, values, fixed: compiled.append(fixed) or load())
-    f = mlc.jit(parser.parse_model('<ir_version: 8, opset_import: ["": 20]> g (float[n] x, float[n] w) => (float[n] y) '
-                                   '<float[4] w = {1, 1, 1, 1}> { y = Mul(x, w) }'), target="cuda:sm_90a")
+    f = jit(parser.parse_model('<ir_version: 8, opset_import: ["": 20]> g (float[n] x, float[n] w) => (float[n] y) '
+                               '<float[4] w = {1, 1, 1, 1}> { y = Mul(x, w) }'), target="cuda:sm_90a")
     f(X)
     for x in (CudaTensor(cuda, X), interface(cuda, X), X):
         cuda.calls.clear()
@@ -311,7 +312,11 @@ def test_jit_takes_and_gives_device_arrays(cuda: FakeCuda, monkeypatch: pytest.M
 
 
 def test_jit_for_the_cpu_refuses_device_arrays(cuda: FakeCuda) -> None:
-    f = mlc.jit(parser.parse_model('<ir_version: 8, opset_import: ["": 20]> g (float[n] x) => (float[n] y) { y = Neg(x) }'), cache=False)
+    from onnx import parser
+
+    from mlc.jit import jit
+
+    f = jit(parser.parse_model('<ir_version: 8, opset_import: ["": 20]> g (float[n] x) => (float[n] y) { y = Neg(x) }'), cache=False)
     with pytest.raises(InputError, match=r"CudaTensor on a CUDA device, expected a host tensor\n.*move it to the host"):
         f(CudaTensor(cuda, X))
 
