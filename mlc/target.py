@@ -118,14 +118,14 @@ def _cpu(arch: str, vector_bits: int) -> Target:
 
 def _cuda(arch: str, sms: int, shared_kib: int, l1_kib: int, l2_mib: int, *features: str) -> Target:
     # The matrix instructions that all of sm_80 and later share; those of sm_7x are others, and not used.
-    common = ("mma", "ldmatrix", "cp.async") if int(arch.removeprefix("sm_").rstrip("a")) >= 80 else ()
+    common = ("exp2", "mma", "ldmatrix", "cp.async") if int(arch.removeprefix("sm_").rstrip("a")) >= 80 else ("exp2",)
     return Target("cuda", arch, 128, cores=0, l1=l1_kib << 10, l2=l2_mib << 20, features=common + features, sms=sms,
                   shared_bytes=shared_kib << 10, registers=65536, warp=32)
 
 
 def _rocm(arch: str, sms: int, registers: int, warp: int, l1_kib: int, l2_mib: int, *features: str) -> Target:
-    return Target("rocm", arch, 128, cores=0, l1=l1_kib << 10, l2=l2_mib << 20, features=features, sms=sms, shared_bytes=64 << 10,
-                  registers=registers, warp=warp)
+    return Target("rocm", arch, 128, cores=0, l1=l1_kib << 10, l2=l2_mib << 20, features=("exp2", *features), sms=sms,
+                  shared_bytes=64 << 10, registers=registers, warp=warp)
 
 
 _FACTS: dict[str, dict[str, Target]] = {

@@ -1,5 +1,6 @@
 """math ops become calls of LLVM intrinsics that NVPTX selects; upstream's conversion would call the vendor's device library."""
 
+from mlc.backends.gpu_approximate import call_intrinsic
 from mlc.dialects._ext import operations
 from mlc.errors import CompilerError
 from mlc.ir.mlir import arith, ir
@@ -20,7 +21,7 @@ def math_to_intrinsics(kernel: ir.Operation, name: str) -> None:
             continue
         with op.location, ir.InsertionPoint(op):
             if op.name in _INTRINSICS:
-                new = _call(_INTRINSICS[op.name], op.results[0].type, list(op.operands))
+                new = call_intrinsic(_INTRINSICS[op.name], op.results[0].type, list(op.operands))
             elif op.name == "math.isinf":
                 new = _is_infinite(op.operands[0])
             else:
@@ -30,16 +31,9 @@ def math_to_intrinsics(kernel: ir.Operation, name: str) -> None:
         op.erase()
 
 
-def _call(intrinsic: str, type_: ir.Type, operands: list[ir.Value]) -> ir.Value:
-    return ir.Operation.create("llvm.call_intrinsic", results=[type_], operands=operands, attributes={
-        "intrin": ir.StringAttr.get(intrinsic),
-        "operandSegmentSizes": ir.DenseI32ArrayAttr.get([len(operands), 0]),
-        "op_bundle_sizes": ir.DenseI32ArrayAttr.get([])}).results[0]
-
-
 def _is_infinite(x: ir.Value) -> ir.Value:
     type_ = x.type
     infinity: ir.Attribute = ir.FloatAttr.get(type_.element_type if isinstance(type_, ir.VectorType) else type_, float("inf"))
     if isinstance(type_, ir.VectorType):
         infinity = ir.DenseElementsAttr.get_splat(type_, infinity)
-    return arith.CmpFOp(arith.CmpFPredicate.OEQ, _call("llvm.fabs", type_, [x]), arith.ConstantOp(type_, infinity).result).result
+    return arith.CmpFOp(arith.CmpFPredicate.OEQ, call_intrinsic("llvm.fabs", type_, [x]), arith.ConstantOp(type_, infinity).result).result

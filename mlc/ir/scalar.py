@@ -93,6 +93,10 @@ class Scalar:
             return self._make(arith.DivFOp(self.value, o.value).result)
         return self._guarded_division(o, quotient=True)
 
+    def over(self, other: Operand) -> Scalar:
+        """Float division to about 2 ulp: GPUs multiply by an approximate reciprocal. The divisor is not subnormal."""
+        return self._make(arith.DivFOp(self.value, self._with(other).value, fastmath=arith.FastMathFlags.arcp).result)
+
     def __rtruediv__(self, other: Operand) -> Scalar:
         return self._with(other) / self
 

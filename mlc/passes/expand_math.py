@@ -13,7 +13,7 @@ from typing import ClassVar
 from mlc.errors import PassError
 from mlc.ir.mlir import ir
 from mlc.passes.math import error_function, exponential, logarithm, power, trigonometric
-from mlc.passes.math.value import Machine, Value
+from mlc.passes.math.value import Machine, Value, is_approximate, is_one
 from mlc.passes.registry import Pass, PassContext
 
 Expansion = Callable[..., "Value | Sequence[Value]"]
@@ -53,11 +53,12 @@ class ExpandMath(Pass):
 
     def run(self, module: ir.Module, ctx: PassContext) -> None:
         names = {f"math.{n}" for n in self._names() or _F32}
-        machine = Machine(fma=ctx.target is None or ctx.target.arch not in _WITHOUT_FMA)
+        target = ctx.target
+        machine = Machine(target is None or target.arch not in _WITHOUT_FMA, target is not None and target.has("exp2"))
         found: list[ir.Operation] = []
 
         def visit(op: ir.Operation) -> ir.WalkResult:
-            if op.name in names:
+            if op.name in names and not is_approximate(op):
                 found.append(op)
             return ir.WalkResult.ADVANCE
 
@@ -68,7 +69,7 @@ class ExpandMath(Pass):
 
 def _expand(op: ir.Operation, machine: Machine) -> None:
     operands = [Value(v, machine) for v in op.operands]
-    expansion = _expansion(op.name.removeprefix("math."), operands[0])
+    expansion = error_function.erf_beside_one if _beside_one(op) else _expansion(op.name.removeprefix("math."), operands[0])
     if expansion is None:
         return
     with op.location, ir.InsertionPoint(op):
@@ -76,6 +77,15 @@ def _expand(op: ir.Operation, machine: Machine) -> None:
     for old, new in zip(op.results, [results] if isinstance(results, Value) else results, strict=True):
         old.replace_all_uses_with(new.ssa)
     op.erase()
+
+
+def _beside_one(op: ir.Operation) -> bool:
+    """Whether all that becomes of an f32 erf is 1 + erf x."""
+    return op.name == "math.erf" and Value(op.operands[0]).bits == 32 and all(_adds_one(use.owner) for use in op.results[0].uses)
+
+
+def _adds_one(op: ir.OpView) -> bool:
+    return op.operation.name == "arith.addf" and any(is_one(v) for v in op.operation.operands)
 
 
 def _expansion(name: str, x: Value) -> Expansion | None:

@@ -80,6 +80,20 @@ def test_wide_accesses_stay_whole() -> None:
     assert ".v4" not in loose  # nothing may be assumed that is not said
 
 
+def test_approximate_operations() -> None:
+    """What may be approximate is one instruction for each lane, every other quotient is the nearest number."""
+    body = """%v = vector.load %x[%t] : memref<4096xf32>, vector<2xf32>
+      %p = math.exp2 %v fastmath<afn> : vector<2xf32>
+      %q = arith.divf %v, %p fastmath<arcp> : vector<2xf32>
+      vector.store %q, %y[%t] : memref<4096xf32>, vector<2xf32>
+      %s = memref.load %x[%t] : memref<4096xf32>
+      %exact = arith.divf %s, %s : f32
+      memref.store %exact, %y[%t] : memref<4096xf32>"""
+    text = _ptx(body)
+    assert text.count("ex2.approx.ftz.f32") == text.count("rcp.approx.ftz.f32") == 2
+    assert text.count("div.rn.f32") == 1
+
+
 def test_read_only_buffers_go_through_the_texture_cache() -> None:
     body = "%v = memref.load %x[%t] : memref<4096xf32> memref.store %v, %y[%t] : memref<4096xf32>"
     said = "%x: memref<4096xf32> {llvm.noalias, llvm.readonly}, %y: memref<4096xf32> {llvm.noalias}"

@@ -41,8 +41,11 @@ def reference(name: str, x: np.ndarray) -> np.ndarray:
 
 
 def compile_functions(names: Sequence[str], *, shape: str = "16", element: str = "f32", exponent: str = "i32", target: str = HOST,
-                      ops: str = "") -> tuple[dict[str, Call], str]:
-    """Per name, the function over arrays whose size is a multiple of the shape's ("" is a scalar); and the assembly."""
+                      ops: str = "", expanded_for: str = "", then: str = "") -> tuple[dict[str, Call], str]:
+    """Per name, the function over arrays whose size is a multiple of the shape's ("" is a scalar); and the assembly.
+
+    expanded_for: another target than the one that runs it. then: what is done with the function's result %r, as %t.
+    """
     lanes = math.prod(map(int, shape.split("x"))) if shape else 1
     text = ""
     for name in names:
@@ -52,7 +55,7 @@ def compile_functions(names: Sequence[str], *, shape: str = "16", element: str =
         loads = [f"%l{i} = vector.load %a{i}[%i] : memref<1048576x{t}>, {f}\n" for i, (t, f) in enumerate(zip(types, flat, strict=True))]
         if shape:
             loads += [f"%x{i} = vector.shape_cast %l{i} : {f} to {w}\n" for i, (f, w) in enumerate(zip(flat, wide, strict=True))]
-            back = f"%s = vector.shape_cast %r : {wide[0]} to {flat[0]}"
+            back = f"%s = vector.shape_cast %{'t' if then else 'r'} : {wide[0]} to {flat[0]}"
         else:
             loads += [f"%x{i} = vector.extract %l{i}[0] : {w} from {f}\n" for i, (f, w) in enumerate(zip(flat, wide, strict=True))]
             back = f"%s = vector.broadcast %r : {wide[0]} to {flat[0]}"
@@ -64,6 +67,7 @@ def compile_functions(names: Sequence[str], *, shape: str = "16", element: str =
           %step = arith.constant {lanes} : index
           scf.for %i = %zero to %n step %step {{
             {"".join(loads)} %r = math.{name} {operands} : {suffix}
+            {then}
             {back}
             vector.store %s, %o[%i] : memref<1048576x{element}>, {flat[0]}
           }}
@@ -72,7 +76,7 @@ def compile_functions(names: Sequence[str], *, shape: str = "16", element: str =
         """
     with make_context(), ir.Location.unknown():
         module = ir.Module.parse(text)
-        ExpandMath(ops).run(module, PassContext(Target.parse(target)))
+        ExpandMath(ops).run(module, PassContext(Target.parse(expanded_for or target)))
         module.operation.verify()
         run_upstream(module, _KERNELS, "test")
         code = llvm_dialect.translate_module_to_llvmir(module.operation)
@@ -156,6 +160,28 @@ def test_f32_without_fma(old: tuple[dict[str, Call], str], name: str) -> None:
     x = hard_values(2_000 if name in ("erf", "erfc") else 5_000)
     with np.errstate(all="ignore"):
         check(name, old[0][name](x), reference(name, x.astype(np.float64)), max(UNARY[name] + 0.3, 2.0), x)
+
+
+@pytest.mark.parametrize("name", ["exp", "exp2", "tanh"])
+def test_f32_by_an_instruction_for_exp2(name: str) -> None:
+    """What GPUs get, with the C library's 2^x in place of their instruction."""
+    function = compile_functions([name], expanded_for="cuda:sm_90a")[0][name]
+    x = hard_values(20_000)
+    with np.errstate(all="ignore"):
+        check(name, function(x), reference(name, x.astype(np.float64)), 2.0, x)
+
+
+@pytest.mark.parametrize("target", [HOST, OLD, "cuda:sm_90a"])
+def test_erf_beside_one(target: str) -> None:
+    """A sum with 1 needs erf to an ulp of 1 only."""
+    one = "%one = arith.constant dense<1.0> : vector<4xf32>\n %t = arith.addf %one, %r : vector<4xf32>"
+    functions, _ = compile_functions(["erf"], shape="4", target=OLD if target == OLD else HOST, expanded_for=target, then=one)
+    x = hard_values(5_000)
+    with np.errstate(all="ignore"):
+        exact = 1 + reference("erf", x.astype(np.float64))
+        found = functions["erf"](x)
+    assert np.array_equal(np.isnan(found), np.isnan(x))
+    assert np.nanmax(np.abs(found - exact)) < 2.5 * 2.0**-23 and not found[x < -4].any()
 
 
 SPECIAL = np.array([0.0, -0.0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 1.5, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38,

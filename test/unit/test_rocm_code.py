@@ -169,6 +169,16 @@ def test_functions_with_an_instruction_need_no_library(type_: str) -> None:
         assert read_code_object(code).undefined == ()
 
 
+def test_approximate_operations() -> None:
+    """What may be approximate is one instruction for each lane."""
+    body = """%v = vector.load %0[%t] : memref<1024xf32>, vector<2xf32>
+        %p = math.exp2 %v fastmath<afn> : vector<2xf32>
+        %q = arith.divf %v, %p fastmath<arcp> : vector<2xf32>
+        vector.store %q, %1[%t] : memref<1024xf32>, vector<2xf32>"""
+    text = assembly(module(body, "1024xf32 1024xf32"), "gfx942")
+    assert text.count("v_exp_f32") == text.count("v_rcp_f32") == 2 and "v_div" not in text
+
+
 def test_a_function_without_an_instruction_is_refused_by_name() -> None:
     body = "%v = memref.load %0[%t] : memref<64xf32>\n%w = math.erf %v : f32\nmemref.store %w, %1[%t] : memref<64xf32>"
     with pytest.raises(CompilerError, match=r"kernel 'k' calls math\.erf on f32"):

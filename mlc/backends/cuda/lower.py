@@ -3,6 +3,7 @@
 import re
 
 from mlc.backends.cuda.functions import FUNCTIONS
+from mlc.backends.gpu_approximate import NVIDIA, approximate_ops
 from mlc.backends.gpu_backend import Kernel
 from mlc.backends.gpu_intrinsics import math_to_intrinsics
 from mlc.backends.gpu_lower import convert, gpu_module, index_bits, launch_facts, single_kernels
@@ -39,6 +40,7 @@ def _kernel(function: ir.Operation, alone: ir.Module, shared_alignment: int) -> 
     # nvgpu's conversion knows 64-bit indices only; the pass that makes such ops computes addresses in 32 bits itself.
     bits = 64 if any(op.name.startswith("nvgpu.") for op in operations(function)) else index_bits(function)
     alone.operation.attributes["llvm.data_layout"] = ir.StringAttr.get(DATA_LAYOUT)
+    approximate_ops(alone.operation, NVIDIA)
     math_to_intrinsics(alone.operation, name)
     convert(alone, _TO_LLVM.format(bits=bits), name)
     _finish(alone, shared_alignment)

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from mlc.backends.gpu_approximate import AMD, approximate_ops
 from mlc.backends.gpu_backend import Kernel
 from mlc.backends.gpu_intrinsics import math_to_intrinsics
 from mlc.backends.gpu_lower import convert, gpu_module, index_bits, launch_facts, single_kernels
@@ -45,6 +46,7 @@ def _kernel(function: ir.Operation, alone: ir.Module, target: Target) -> RocmKer
     facts = launch_facts(function)
     name = facts["name"]
     with function.location:
+        approximate_ops(alone.operation, AMD)
         math_to_intrinsics(alone.operation, name)
         body = next(op for op in operations(alone.operation) if op.name == "gpu.func")
         lower_shuffles(body, target)

@@ -31,7 +31,7 @@ def _like(x: Scalar, value: float) -> Scalar:
 
 
 def _sigmoid(x: Scalar) -> Scalar:
-    return 1.0 / (1.0 + (-x).math("exp"))
+    return _like(x, 1.0).over(1.0 + (-x).math("exp"))
 
 
 def _softplus(x: Scalar) -> Scalar:
@@ -43,7 +43,7 @@ def _mish(x: Scalar) -> Scalar:
     """X * tanh(softplus(x)), with tanh(log(1 + e)) as a ratio of polynomials in e = exp(x); beyond 20 the ratio is 1."""
     e = x.min(20).math("exp")
     n = e * (e + 2.0)
-    return x * (n / (n + 2.0))
+    return x * n.over(n + 2.0)
 
 
 def _gelu(x: Scalar) -> Scalar:

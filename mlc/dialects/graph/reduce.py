@@ -266,7 +266,7 @@ def softmax_along(b: Builder, x: Tensor, axis: int, dtype: DType, *, log: bool =
     power = b.compute(x.shape, acc, [(x, _same), (peak, along.spread)], power_of)
     total = b.reduce(along.outer, along.over, acc, 0, [(power, along.read)], lambda s, e: s + e)
     smallest = 1e-30  # the sum is at least 1, or 0 in a row of -inf
-    return b.compute(x.shape, dtype, [(power, _same), (total, along.spread)], lambda e, s: e / (s.max(smallest) if guarded else s))
+    return b.compute(x.shape, dtype, [(power, _same), (total, along.spread)], lambda e, s: e.over(s.max(smallest) if guarded else s))
 
 
 reduce = builder(ReduceOp)

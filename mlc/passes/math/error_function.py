@@ -3,7 +3,7 @@
 The forms are N. Juffa's (published on Stack Overflow and the NVIDIA forums); the coefficients are minimax fits of our own.
 """
 
-from mlc.passes.math.exponential import exp_times, small_exp
+from mlc.passes.math.exponential import exp2_of, exp_times, small_exp
 from mlc.passes.math.value import Value
 
 _SMALL = {  # (erf x - x) / x in x^2, x <= 0.84
@@ -14,6 +14,9 @@ _SMALL = {  # (erf x - x) / x in x^2, x <= 0.84
 }
 # log(1 - erf x) / x, 0.83 <= x <= 4: the error in erf is 2^-28
 _LARGE = (-1.12853181, -0.635658503, -0.105341598, 0.0229416471, -0.00323122391, 0.00021597436)
+# log2(1 - erf x) / x, 0 <= x <= 4: the error in erf is 2^-26
+_WHOLE = (-1.6279085874557495, -0.9184163808822632, -0.1484816074371338, 0.02825368009507656, -0.0007746291230432689,
+          -0.001489441841840744, 0.00044550769962370396, -4.535860352916643e-05)
 _TAIL = {  # erfc(x) e^(x^2) (1 + 2x) in (x - 2) / (x + 2), from 0.5 to where it is 0
     32: (1.27697837, -0.0927636251, -0.166030198, 0.164043188, -0.0542199202, -0.00795132201, 0.00869985949, 0.000954214891,
          -0.00132532907),  # error 2^-26
@@ -37,6 +40,14 @@ def erf(x: Value) -> Value:
     t = a.at_most(4.0)
     large = 1.0 - small_exp(t * t.polynomial(_LARGE))
     return (a < 0.84).choose(_small(a), large).with_sign(x)
+
+
+def erf_beside_one(x: Value) -> Value:
+    """For sums with 1, as in GELU: the absolute error is 2^-23, which near 0 is not a small part of erf x. In f32; f64 as `erf`."""
+    if x.bits == 64:
+        return erf(x)
+    t = x.abs().at_most(4.0)
+    return (1.0 - exp2_of(t * t.polynomial(_WHOLE))).with_sign(x)
 
 
 def _tail(a: Value) -> Value:

@@ -46,6 +46,7 @@ _F64 = _Format(
     -746.0, 710.0, -1076.0, 1025.0, 2.0**-54, 40.0)
 
 _LOG2E = 1.4426950408889634
+_LOG2E_F32, _LOG2E_REST = 1.4426950216293335, 1.925963033500011e-08
 _TANH_SMALL = (-0.333332807, 0.133314058, -0.0537365153, 0.0206281673, -0.00569229666)  # (tanh x - x) / x^3 in x^2, x <= 0.625
 _SINH_SMALL = (0.166666672, 0.00833331048, 0.000198428956, 2.78221319e-06)  # (sinh x - x) / x^3 in x^2, x <= 1
 
@@ -74,8 +75,19 @@ def _exp_of_r(r: Value) -> Value:
     return r.polynomial((1.0, 1.0, *_format(r).q))
 
 
+def _exponent(x: Value) -> tuple[Value, Value]:
+    """An n near an f32 and bits whose low end is n + 127. At most 126 in size: beyond, 2^(x - n) over- or underflows by itself."""
+    added = _F32.magic + _F32.bias
+    sum_ = (x + added).capped(added - 126.0, added + 126.0)
+    return sum_ - added, sum_.as_bits()
+
+
 def exp(x: Value) -> Value:
     fmt = _format(x)
+    if x.machine.exp2 and x.bits == 32:
+        n, bits = _exponent(x * _LOG2E)
+        rest = x.mad(_LOG2E_REST, x.mad(_LOG2E_F32, -n))
+        return rest.quick_exp2() * (bits << fmt.fraction).as_float()
     r, bits = _reduce(x.at_least(fmt.lowest).at_most(fmt.highest), 2 * fmt.bias)
     return _scaled(_exp_of_r(r), bits)
 
@@ -101,14 +113,29 @@ def exp2_sum(high: Value, low: Value | None = None) -> Value:
 
 def exp2(x: Value) -> Value:
     fmt = _format(x)
+    if x.machine.exp2 and x.bits == 32:
+        n, bits = _exponent(x)
+        return (x - n).quick_exp2() * (bits << fmt.fraction).as_float()
     return exp2_sum(x.at_least(fmt.lowest2).at_most(fmt.highest2))
 
 
 def small_exp(x: Value) -> Value:
-    """e^x where that neither overflows nor is subnormal."""
+    """e^x where that neither overflows nor is subnormal. Its relative error is |x| ulp or less."""
     fmt = _format(x)
+    if x.machine.exp2 and x.bits == 32:
+        return (x * _LOG2E).quick_exp2()
     r, bits = _reduce(x, fmt.bias)
     return _exp_of_r(r) * (bits << fmt.fraction).as_float()
+
+
+def exp2_of(x: Value) -> Value:
+    """2^x where that neither overflows nor is subnormal, in f32."""
+    if x.machine.exp2:
+        return x.quick_exp2()
+    fmt = _format(x)
+    sum_ = x + (fmt.magic + fmt.bias)
+    r = x - (sum_ - (fmt.magic + fmt.bias))
+    return r.polynomial((1.0, *fmt.powers)) * (sum_.as_bits() << fmt.fraction).as_float()
 
 
 def expm1(x: Value) -> Value:
@@ -128,8 +155,7 @@ def tanh(x: Value) -> Value:
     if x.bits == 64:
         t = expm1((a + a).at_most(fmt.saturated))
         return (t / (t + 2.0)).with_sign(x)
-    r, bits = _reduce((a + a).at_most(fmt.saturated), fmt.bias)
-    large = 1.0 - 2.0 / _exp_of_r(r).mad((bits << fmt.fraction).as_float(), 1.0)
+    large = 1.0 - 2.0 * (small_exp((a + a).at_most(fmt.saturated)) + 1.0).reciprocal()
     z = a * a
     small = (a * z).mad(z.polynomial(_TANH_SMALL), a)
     return (a < 0.625).choose(small, large).with_sign(x)

@@ -9,13 +9,19 @@ from typing import Union
 from mlc.ir.mlir import arith, ir, math, scf, vector
 
 Operand = Union["Value", int, float]
+_APPROXIMATE, _RECIPROCAL = arith.FastMathFlags.afn, arith.FastMathFlags.arcp
+_FLAGGED = {"math.exp2": "afn", "arith.divf": "arcp"}
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the target does in one instruction. fma: fused multiply-add; without it one is a call per lane."""
+    """What the target does in one instruction, in f32. fma: fused multiply-add; without it one is a call per lane.
+
+    exp2: 2^x and 1 / x to about an ulp, without subnormal numbers (GPUs' special functions); `approximate` says which ops mean them.
+    """
 
     fma: bool = True
+    exp2: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +128,16 @@ class Value:
     def sqrt(self) -> Value:
         return self._wrap(math.SqrtOp(self.ssa).result)
 
+    def quick_exp2(self) -> Value:
+        """2^self in f32 by the machine's instruction: relative error 2^-22, subnormal results are 0."""
+        return self._wrap(math.Exp2Op(self.ssa, fastmath=_APPROXIMATE).result)
+
+    def reciprocal(self) -> Value:
+        """1 / self, in f32 to about an ulp where the machine has an instruction for it."""
+        if not (self.machine.exp2 and self.bits == 32):
+            return 1.0 / self
+        return self._wrap(arith.DivFOp(self.constant(1.0).ssa, self.ssa, fastmath=_RECIPROCAL).result)
+
     def round(self) -> Value:
         """To the nearest integer, ties to even."""
         return self._wrap(math.RoundEvenOp(self.ssa).result)
@@ -165,6 +181,11 @@ class Value:
         """The larger one; NaN stays."""
         bound = self.constant(limit)
         return (bound > self).choose(bound, self)
+
+    def capped(self, low: float, high: float) -> Value:
+        """The nearest value in [low, high]; a NaN becomes one of them, or stays."""
+        bounded = arith.MinNumFOp(self.ssa, self.constant(high).ssa).result
+        return self._wrap(arith.MaxNumFOp(bounded, self.constant(low).ssa).result)
 
     # -- bits ---------------------------------------------------------------------------------------------------------
     def __and__(self, other: Operand) -> Value:
@@ -214,6 +235,23 @@ class Value:
     def to_float(self, element: ir.Type) -> Value:
         """A signed integer's value as a float."""
         return self._wrap(arith.SIToFPOp(self._type(element), self.ssa).result)
+
+
+def is_approximate(op: ir.Operation) -> bool:
+    """Whether an op means the machine's instruction: `quick_exp2`, or `reciprocal` and other quotients that need not be the nearest."""
+    return op.name in _FLAGGED and _FLAGGED[op.name] in str(op.attributes["fastmath"])
+
+
+def is_one(value: ir.Value) -> bool:
+    """Whether a value is the constant 1.0, or a vector of it."""
+    if isinstance(value.owner, ir.Block) or value.owner.name not in ("arith.constant", "vector.broadcast"):
+        return False
+    if value.owner.name == "vector.broadcast":
+        return is_one(value.owner.operands[0])
+    constant = value.owner.attributes["value"]
+    if isinstance(constant, ir.DenseElementsAttr) and constant.is_splat:
+        constant = constant.get_splat_value()
+    return isinstance(constant, ir.FloatAttr) and constant.value == 1.0
 
 
 def if_any(condition: Value, compute: Callable[[], tuple[Value, ...]], otherwise: tuple[Value, ...]) -> tuple[Value, ...]:

@@ -3,6 +3,7 @@
 // RUN: %mlc-opt %s --expand-math=ops=exp,tanh | filecheck %s --check-prefix=SOME
 // RUN: %mlc-opt %s --pass-pipeline='builtin.module(expand-math{ops="log"})' | filecheck %s --check-prefix=LOG
 // RUN: %mlc-opt %s --target=cpu:x86-64-v2 --expand-math | filecheck %s --check-prefix=OLD
+// RUN: %mlc-opt %s --target=cuda:sm_90a --expand-math | filecheck %s --check-prefix=GPU
 // RUN: not %mlc-opt %s --expand-math=ops=exp,floor 2>&1 | filecheck %s --check-prefix=BAD
 
 // BAD: cannot expand math.floor
@@ -14,6 +15,8 @@
 // CHECK: arith.shli {{.*}} : vector<16xi32>
 // CHECK-NOT: math.exp
 // CHECK: return {{.*}} : vector<16xf32>
+// GPU-LABEL: func.func @exp
+// GPU: math.exp2 {{.*}} fastmath<afn> : vector<16xf32>
 // OLD-LABEL: func.func @exp
 // OLD-NOT: math.
 // OLD: return
@@ -120,4 +123,28 @@ func.func @double(%x: f64) -> f64 {
   %3 = math.erf %2 : f64
   %4 = math.powf %3, %x : f64
   return %4 : f64
+}
+
+// What is added to 1 need not be exact near 0: no polynomial for small arguments, no choice.
+// CHECK-LABEL: func.func @gelu
+// CHECK: arith.constant dense<-1.62790{{.*}}> : vector<4xf32>
+// CHECK-NOT: arith.select
+// CHECK: math.copysign
+// CHECK: return
+// GPU-LABEL: func.func @gelu
+// GPU: math.exp2 {{.*}} fastmath<afn> : vector<4xf32>
+// GPU: return
+func.func @gelu(%x: vector<4xf32>) -> vector<4xf32> {
+  %one = arith.constant dense<1.0> : vector<4xf32>
+  %0 = math.erf %x : vector<4xf32>
+  %1 = arith.addf %0, %one : vector<4xf32>
+  return %1 : vector<4xf32>
+}
+
+// GPU-LABEL: func.func @tanh
+// GPU: arith.divf {{.*}} fastmath<arcp> : f32
+// GPU: return
+func.func @tanh(%x: f32) -> f32 {
+  %0 = math.tanh %x : f32
+  return %0 : f32
 }
