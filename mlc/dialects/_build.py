@@ -51,13 +51,14 @@ class Builder:
 
     # -- parallel and reducing computations -------------------------------------------------------------------------
     def compute(self, shape: Sequence[int], dtype: DType, reads: Sequence[tuple[Tensor, IndexFn]],
-                body: Callable[..., Scalar]) -> Tensor:
+                body: Callable[..., Scalar], rounds: bool = False) -> Tensor:
         """result[i...] = body(*elements read): one parallel loop per dimension of `shape`.
 
         The body gets one Scalar per read (in the compute dtype) and returns a Scalar of `compute_dtype(dtype)`. Inside it
         `index(d)` is the position along dimension d and `load(t, indices)` reads any element of a tensor in `captures`.
+        rounds: that the result is rounded to `dtype` is what it is for (`tile.rounds`); else only memory asks for that.
         """
-        return self._structured([(dtype, None)], shape, (), reads, lambda accs, *xs: [body(*xs)])[0]
+        return self._structured([(dtype, None)], shape, (), reads, lambda accs, *xs: [body(*xs)], rounds)[0]
 
     def reduce(self, shape: Sequence[int], over: Sequence[int], dtype: DType, init: float | int, reads: Sequence[tuple[Tensor, IndexFn]],
                body: Callable[..., Scalar]) -> Tensor:
@@ -70,11 +71,18 @@ class Builder:
         return self._structured(list(zip(dtypes, inits, strict=True)), shape, over, reads, body)
 
     def _structured(self, results: list[tuple[DType, Any]], shape: Sequence[int], over: Sequence[int],
-                    reads: Sequence[tuple[Tensor, IndexFn]], body: Callable[..., Sequence[Scalar]]) -> list[Tensor]:
+                    reads: Sequence[tuple[Tensor, IndexFn]], body: Callable[..., Sequence[Scalar]], rounds: bool = False) -> list[Tensor]:
         reads, body = _fold_splats(reads, body)
         tensors = _unique([t for t, _ in reads])
         outs = [(dtype, tuple(int(d) for d in shape)) for dtype, _ in results]
-        return self.kernel(tensors, outs, lambda *args: self._generic(results, shape, over, reads, body), captures=True)
+
+        def nest(*_: Tensor) -> list[Tensor]:
+            made = self._generic(results, shape, over, reads, body)
+            if rounds:
+                made[0].value.owner.attributes["tile.rounds"] = ir.UnitAttr.get()
+            return made
+
+        return self.kernel(tensors, outs, nest, captures=True)
 
     def _generic(self, results: list[tuple[DType, Any]], shape: Sequence[int], over: Sequence[int],
                  reads: Sequence[tuple[Tensor, IndexFn]], body: Callable[..., Sequence[Scalar]]) -> list[Tensor]:

@@ -37,6 +37,7 @@ PASSES: dict[str, str] = {
     "connect": "mlc.passes.tile.connect:Connect",
     "choose-tiles": "mlc.passes.tile.choose_tiles:ChooseTiles",
     "fold-views": "mlc.passes.tile.fold_views:FoldViews",
+    "keep-wide": "mlc.passes.tile.keep_wide:KeepWide",
     "hoist": "mlc.passes.tile.hoist:Hoist",
     "pack-weights": "mlc.passes.tile.pack_weights:PackWeights",
     "lower-tile-to-task": "mlc.passes.lower_tile_to_task:LowerTileToTask",
@@ -52,7 +53,7 @@ PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,"
                       "merge-products,mlc-cse,mlc-dce",
     "tile-pipeline": "fold-views,mlc-dce,hoist,narrow-factors,split-reductions,connect,choose-tiles,pack-weights,hoist,choose-tiles,"
-                     "mlc-dce",
+                     "keep-wide,mlc-dce",
     "task-pipeline": "lower-tile-to-task,plan-memory,choose-mapping",
     "gpu-kernel-pipeline": "lower-task-to-gpu,allow-contraction,expand-math",
     "cpu-kernel-pipeline": "lower-task-to-scf,expand-math",

@@ -97,7 +97,8 @@ class CastOp(GraphOp, name="cast"):
         if x == out.dtype or (x.is_integer and out.dtype.is_integer and x.bits == out.dtype.bits >= 8):
             return [Tensor(xs[0].value, out.dtype)]
         read = broadcast_read(xs[0], out.rank)
-        return [b.compute(out.shape, out.dtype, [read], lambda x: codecs.convert(x, out.dtype, saturate, round_mode))]
+        rounds = x.is_float and out.dtype.is_float and out.dtype.bits < x.bits
+        return [b.compute(out.shape, out.dtype, [read], lambda x: codecs.convert(x, out.dtype, saturate, round_mode), rounds)]
 
 
 class BitcastOp(GraphOp, name="bitcast"):

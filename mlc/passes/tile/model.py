@@ -169,12 +169,12 @@ def _is_copy(op: ir.Operation) -> bool:
 
 
 def _is_read(value: ir.Value, n_in: int) -> bool:
-    while (narrow := _widened(value)) is not None:
+    while (narrow := widened_from(value)) is not None:
         value = narrow
     return isinstance(value, ir.BlockArgument) and value.arg_number < n_in
 
 
-def _widened(value: ir.Value) -> ir.Value | None:
+def widened_from(value: ir.Value) -> ir.Value | None:
     """What a float value is the same number as, in a narrower type: by arith.extf, or bf16 shifted to the upper half of f32."""
     for name in ("arith.bitcast", "arith.shli", "arith.extui", "arith.bitcast"):
         if isinstance(value.owner, ir.Block):
@@ -185,6 +185,22 @@ def _widened(value: ir.Value) -> ir.Value | None:
             return None
         value = value.owner.operands[0]
     return value if isinstance(value.type, ir.BF16Type) else None
+
+
+def rounded_from(value: ir.Value) -> ir.Value | None:
+    """The f32 value that a 16-bit float is rounded from: by arith.truncf, or as `codecs.encode` writes it for bf16."""
+    if isinstance(value.owner, ir.Block):
+        return None
+    if value.owner.name == "arith.truncf":
+        wide = value.owner.operands[0]
+        return wide if isinstance(wide.type, ir.F32Type) else None
+    if not isinstance(value.type, ir.BF16Type):
+        return None
+    for name in ("arith.bitcast", "arith.trunci", "arith.select", "arith.cmpf"):  # the last: whether it is NaN
+        if isinstance(value.owner, ir.Block) or value.owner.name != name:
+            return None
+        value = value.owner.operands[0]
+    return value
 
 
 def _is_sixteen(value: ir.Value) -> bool:

@@ -52,3 +52,31 @@ func.func @main(%arg0: tensor<3x4xf32>, %arg1: tensor<6xf32>) -> tensor<3x6xf32>
   %2 = "graph.elementwise"(%1, %arg1) {fn = "mul"} : (tensor<3x6xf32>, tensor<6xf32>) -> tensor<3x6xf32>
   return %2 : tensor<3x6xf32>
 }
+
+// -----
+
+// Weights of 16 bits would be rounded once more: the factor stays, unless it is a power of two.
+// CHECK-LABEL: func.func @narrow
+// CHECK: "graph.matmul"(%arg0, %{{[0-9]+}}) : (tensor<4x8xf16>, tensor<8x8xf16>)
+// CHECK: "graph.elementwise"({{.*}}) {fn = "mul"} : {{.*}} -> tensor<4x8xf16>
+func.func @narrow(%x: tensor<4x8xf16>) -> tensor<4x8xf16> {
+  %w = "graph.weight"() {key = "w"} : () -> tensor<8x8xf16>
+  %s = "graph.weight"() {key = "s"} : () -> tensor<8xf16>
+  %0 = "graph.matmul"(%x, %w) : (tensor<4x8xf16>, tensor<8x8xf16>) -> tensor<4x8xf16>
+  %1 = "graph.elementwise"(%0, %s) {fn = "mul"} : (tensor<4x8xf16>, tensor<8xf16>) -> tensor<4x8xf16>
+  return %1 : tensor<4x8xf16>
+}
+
+// -----
+
+// CHECK-LABEL: func.func @power_of_two
+// CHECK: "graph.elementwise"({{.*}}) {fn = "mul"} : {{.*}} -> tensor<8x8xf16>
+// CHECK: "graph.matmul"
+// CHECK-NEXT: return
+func.func @power_of_two(%x: tensor<4x8xf16>) -> tensor<4x8xf16> {
+  %w = "graph.weight"() {key = "w"} : () -> tensor<8x8xf16>
+  %s = "graph.constant"() {bytes = "0030"} : () -> tensor<f16>
+  %0 = "graph.matmul"(%x, %w) : (tensor<4x8xf16>, tensor<8x8xf16>) -> tensor<4x8xf16>
+  %1 = "graph.elementwise"(%0, %s) {fn = "mul"} : (tensor<4x8xf16>, tensor<f16>) -> tensor<4x8xf16>
+  return %1 : tensor<4x8xf16>
+}
