@@ -41,8 +41,7 @@ class GpuProgram:
             device.load(self._plan.kernels.values(), artifact.objects)
             spaces = {"arena": [self._plan.arena_bytes], "weight": [len(w) for w in weights], "input": inputs, "output": outputs}
             layouts = {space: _layout(sizes) for space, sizes in spaces.items()}
-            self._check_free({space: total for space, (_, total) in layouts.items()})
-            self._blocks = {space: Block(total, device.allocate, device.free) for space, (_, total) in layouts.items()}
+            self._blocks = self._allocated({space: total for space, (_, total) in layouts.items()})
             self._memory = {space: [Buffer(block.address + at, size) for at, size in zip(layouts[space][0], spaces[space], strict=True)]
                             for space, block in self._blocks.items()}
             for array, buffer in zip(weights, self._memory["weight"], strict=True):
@@ -169,13 +168,18 @@ class GpuProgram:
     def _staged_outputs(self) -> list[np.ndarray]:
         return self._staging["output"][1]
 
-    def _check_free(self, sizes: dict[str, int]) -> None:
+    def _allocated(self, sizes: dict[str, int]) -> dict[str, Block]:
+        """A block of GPU memory per space. ResourceError says what the model needs, also where memory that is free cannot be had."""
         needed, free = sum(sizes.values()), self.device.free_bytes()
+        parts = (f"arena {format_size(sizes['arena'])}, weights {format_size(sizes['weight'])}, "
+                 f"inputs {format_size(sizes['input'])}, outputs {format_size(sizes['output'])}")
+        wants = f"the model needs {format_size(needed)} of GPU memory ({parts}), found {format_size(free)} free on {self.device.name}"
         if needed > free:
-            parts = (f"arena {format_size(sizes['arena'])}, weights {format_size(sizes['weight'])}, "
-                     f"inputs {format_size(sizes['input'])}, outputs {format_size(sizes['output'])}")
-            raise ResourceError(f"the model needs {format_size(needed)} of GPU memory ({parts}), found {format_size(free)} free on "
-                                f"{self.device.name}", hint="end other users of the GPU's memory, or compile for a smaller batch")
+            raise ResourceError(wants, hint="end other users of the GPU's memory, or compile for a smaller batch")
+        try:
+            return {space: Block(size, self.device.allocate, self.device.free) for space, size in sizes.items()}
+        except ResourceError as e:
+            raise ResourceError(f"{wants}, but {e.message}", hint=e.hint) from None
 
     def _described(self, fault: KernelFault) -> CompilerError:
         kernels = list(self._plan.kernels.values())

@@ -13,7 +13,7 @@ import pytest
 from mlc.backends.cuda.assemble import assembly, cubins, machine
 from mlc.backends.cuda.functions import FUNCTIONS
 from mlc.backends.cuda.lower import lower_kernels
-from mlc.backends.cuda.ptxas import assemble, find_ptxas, identity, version
+from mlc.backends.cuda.ptxas import assemble, find_ptxas, identity, least_driver, version
 from mlc.backends.gpu_backend import Kernel
 from mlc.backends.llvm import optimise
 from mlc.errors import CompilerError, TargetError
@@ -300,6 +300,22 @@ def test_where_ptxas_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     assert find_ptxas() == tool and version(tool) == identity() == "V99.1.7"
+
+
+def test_the_driver_that_code_needs(tmp_path: Path) -> None:
+    for says, needed in (("V13.0.88", [13, 0]), ("V12.9.1", [12, 0]), ("nothing", [0, 0])):
+        tool = tmp_path / says
+        tool.write_text(f"#!/bin/sh\necho 'release, {says}'\n")
+        tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+        assert least_driver(tool) == needed
+
+
+def test_a_ptxas_of_another_machine(tmp_path: Path) -> None:
+    tool = tmp_path / "ptxas"
+    tool.write_bytes(b"\x7fELF of another machine")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    with pytest.raises(TargetError, match=r"ptxas cannot be run: .*\n.*pip install"):
+        assemble(".version 8.3\n", "k", "sm_90a", 3, tool)
 
 
 def test_the_cache_tells_ptxas_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:

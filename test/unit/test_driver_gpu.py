@@ -48,6 +48,7 @@ def test_members_and_plan_agree(target: str) -> None:
     plan = artifact.plan
     json.dumps(plan)
     assert plan["target"] == artifact.target == target and "entry" not in plan
+    assert ("driver" in plan) == target.startswith("cuda")
     assert set(artifact.objects) == set(plan["objects"]) == {k["object"] for k in plan["kernels"]}
     assert all(data.startswith(b"\x7fELF") for data in artifact.objects.values())
     for kernel in plan["kernels"]:

@@ -260,6 +260,21 @@ def test_device_arrays_that_are_refused(cuda: FakeCuda, make: Callable[[FakeCuda
     assert "the model's inputs are x: f32[4]" in str(e.value)
 
 
+def test_a_pointer_of_another_device(cuda: FakeCuda) -> None:
+    exe, x = load(), interface(cuda, X)
+    cuda._cuPointerGetAttribute = lambda attribute, address: (CUresult.CUDA_SUCCESS, 1)  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"on CUDA device 1, expected device 0, where the model is loaded\n.*move it to device 0"):
+        exe(x)
+
+
+def test_host_arrays_go_through_pinned_memory(cuda: FakeCuda) -> None:
+    exe = load()
+    exe(X)
+    copies = [args[1] for name, args in cuda.calls if name == "cuMemcpyHtoDAsync"][1:]  # the weights come first
+    copies += [args[0] for name, args in cuda.calls if name == "cuMemcpyDtoHAsync"]
+    assert len(copies) == 2 and all(any(base <= at < base + len(b) for base, b in cuda.pinned.items()) for at in copies)
+
+
 def test_outputs_on_the_device(cuda: FakeCuda) -> None:
     exe = load()
     y = exe.run({"x": X}, device=True)["y"]
@@ -452,7 +467,7 @@ def test_driver_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TargetError, match=r"supports CUDA 12\.2, expected 12\.4 or newer"):
         load()
     fake(monkeypatch, version=12080)
-    with pytest.raises(TargetError, match=r"supports CUDA 12\.8, expected 13\.0 or newer"):
+    with pytest.raises(TargetError, match=r"supports CUDA 12\.8, expected 13\.0 or newer\n.*or compile .* with the ptxas of CUDA 12"):
         load(driver=[13, 0])
     with pytest.raises(ArtifactError, match="found driver"):
         load(driver="13")
@@ -461,7 +476,7 @@ def test_driver_versions(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("call", "status", "error", "message"), [
     ("cuInit", CUresult.CUDA_ERROR_NO_DEVICE, TargetError, "NO_DEVICE .*CUDA_VISIBLE_DEVICES"),
     ("cuInit", CUresult.CUDA_ERROR_NOT_INITIALIZED, TargetError, r"fork\(\)"),
-    ("cuMemAlloc", CUresult.CUDA_ERROR_OUT_OF_MEMORY, ResourceError, r"cannot allocate .* on the GPU.*OUT_OF_MEMORY"),
+    ("cuMemAlloc", CUresult.CUDA_ERROR_OUT_OF_MEMORY, ResourceError, r"\(arena 1\.0 KiB, weights .*, but cannot allocate .*OUT_OF_MEMORY"),
     ("cuModuleLoadData", CUresult.CUDA_ERROR_NO_BINARY_FOR_GPU, TargetError, r"kernels\.cubin cannot be loaded on NVIDIA Fake.* CUDA 13"),
     ("cuModuleGetFunction", CUresult.CUDA_ERROR_NOT_FOUND, ArtifactError, r"kernel 'mul' .*NOT_FOUND"),
     ("cuGraphInstantiate", CUresult.CUDA_ERROR_INVALID_VALUE, CompilerError, r"INVALID_VALUE \(text of CUDA_ERROR_INVALID_VALUE\)"),

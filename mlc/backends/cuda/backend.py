@@ -1,16 +1,22 @@
 """The CUDA backend: kernels through LLVM IR and PTX to one cubin each, and what ptxas says of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from mlc.backends.base import Done
+from mlc.backends.base import Built, Done, Run
 from mlc.backends.cuda import assemble
 from mlc.backends.cuda.lower import lower_kernels
+from mlc.backends.cuda.ptxas import find_ptxas, least_driver
 from mlc.backends.gpu_backend import Coded, GpuBackend, Kernel
 from mlc.ir.mlir import ir
 
 
 class CudaBackend(GpuBackend):
     """Raises TargetError if there is no ptxas for the target."""
+
+    def build(self, module: ir.Module, run: Run, done: Done) -> Built:
+        built = super().build(module, run, done)
+        return replace(built, plan={**built.plan, "driver": least_driver(find_ptxas())})
 
     def lower(self, module: ir.Module) -> list[Kernel]:
         return lower_kernels(module, self.target)

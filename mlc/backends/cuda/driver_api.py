@@ -56,11 +56,11 @@ class Driver:
         self.version = version // 1000, version % 1000 // 10
         self.require(LEAST_DRIVER)
 
-    def require(self, needed: tuple[int, int]) -> None:
-        """Raises TargetError if the driver supports only an older CUDA version than (major, minor)."""
+    def require(self, needed: tuple[int, int], otherwise: str = "") -> None:
+        """Raises TargetError if the driver supports only an older CUDA version than (major, minor). otherwise: ends the hint."""
         if self.version < needed:
             found, expected = (f"{major}.{minor}" for major, minor in (self.version, needed))
-            raise TargetError(f"the NVIDIA driver supports CUDA {found}, expected {expected} or newer", hint=_NEW_DRIVER)
+            raise TargetError(f"the NVIDIA driver supports CUDA {found}, expected {expected} or newer", hint=_NEW_DRIVER + otherwise)
 
     @property
     def description(self) -> str:

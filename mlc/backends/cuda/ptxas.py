@@ -59,6 +59,15 @@ def version(ptxas: Path) -> str:
     return match[0] if match else "unknown"
 
 
+def least_driver(ptxas: Path) -> list[int]:
+    """The CUDA version [major, minor] that a driver has to support to run this ptxas's code; [0, 0] where it does not say its own.
+
+    A driver runs what toolkits of its own major version and of earlier ones made ("minor version compatibility").
+    """
+    match = re.match(r"V(\d+)\.", version(ptxas))
+    return [int(match[1]) if match else 0, 0]
+
+
 def identity() -> str:
     """What decides the bytes of a cubin beyond its PTX: the version of the ptxas that will be used, or "absent"."""
     try:
@@ -70,13 +79,17 @@ def identity() -> str:
 def assemble(ptx: str, name: str, arch: str, opt_level: int, ptxas: Path) -> Cubin:
     """PTX of the kernel `name` to machine code.
 
-    Raises TargetError if this ptxas does not know the architecture, CompilerError (with the path of the PTX, which is kept) if it refuses.
+    Raises TargetError if this ptxas does not run here or does not know the architecture, CompilerError (with the path of the PTX, which is
+    kept) if it refuses.
     """
     with tempfile.TemporaryDirectory(prefix="mlc-") as folder:
         source, result = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx)
         command = [str(ptxas), f"-arch={arch}", f"-O{opt_level}", "-v", str(source), "-o", str(result)]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as e:
+            raise TargetError(f"{ptxas} cannot be run: {e.strerror}", hint=_INSTALL) from e
         said = (run.stdout + run.stderr).replace(f"{source}, ", "")
         if run.returncode == 0 and result.exists():
             return _facts(result.read_bytes(), said)
@@ -103,4 +116,4 @@ def _keep(ptx: str, name: str) -> str:
     return path
 
 
-__all__ = ["Cubin", "assemble", "find_ptxas", "identity", "version"]
+__all__ = ["Cubin", "assemble", "find_ptxas", "identity", "least_driver", "version"]

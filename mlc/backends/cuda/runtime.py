@@ -12,7 +12,7 @@ from mlc.runtime.gpu_program import GpuProgram
 class CudaProgram(GpuProgram):
     """An artifact for `cuda:...`, loaded. It shares the GPU's primary context, so PyTorch's and CuPy's tensors can be passed.
 
-    threads: has no meaning here. The plan's `driver`, if it has one, is the CUDA version [major, minor] that its code needs.
+    threads: has no meaning here. The plan's `driver` is the CUDA version [major, minor] that its code needs.
     Raises TargetError if the bindings, the driver or a GPU that runs the code is missing, and what `GpuProgram` raises.
     """
 
@@ -23,5 +23,5 @@ class CudaProgram(GpuProgram):
             case other:
                 raise ArtifactError(f"plan.json: found driver {other!r:.100}, expected [major, minor]")
         driver = Driver()
-        driver.require(cast("tuple[int, int]", needed))
+        driver.require(cast("tuple[int, int]", needed), f", or compile the model with the ptxas of CUDA {driver.version[0]}")
         super().__init__(artifact, CudaDevice(driver, choose_gpu(driver, artifact.target)))
