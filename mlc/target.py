@@ -23,7 +23,8 @@ class Target:
 
     vector_bits: widest register a lane-parallel operation works on (GPU: widest load of a thread). cores: hardware threads to use.
     l1, l2: bytes of data cache (GPU: L1 + shared of an SM, whole L2). features: CPU: LLVM feature names beyond the arch level; GPU: what
-    backends choose atoms by. sms, shared_bytes (one block's most), registers (32-bit, of an SM), warp: GPU only.
+    backends choose instructions by. sms, shared_bytes (one block's most), registers (32-bit, of an SM), warp: GPU only. atoms: matrix
+    instructions that a warp computes products with (`mlc.layout.fragments`), of each type the one to prefer first.
     """
 
     kind: str
@@ -37,13 +38,14 @@ class Target:
     shared_bytes: int = 0
     registers: int = 0
     warp: int = 0
+    atoms: tuple[str, ...] = ()
 
     def has(self, feature: str) -> bool:
         return feature in self.features
 
     def __str__(self) -> str:
         base = _FACTS[self.kind][self.arch]
-        changed = [f"{key}={'+'.join(self.features) if key == 'features' else getattr(self, key)}"
+        changed = [f"{key}={'+'.join(getattr(self, key)) if key in _LISTS else getattr(self, key)}"
                    for key in _OVERRIDABLE if getattr(self, key) != getattr(base, key)]
         return ",".join([f"{self.kind}:{self.arch}", *changed])
 
@@ -118,14 +120,24 @@ def _cpu(arch: str, vector_bits: int) -> Target:
 
 def _cuda(arch: str, sms: int, shared_kib: int, l1_kib: int, l2_mib: int, *features: str) -> Target:
     # The matrix instructions that all of sm_80 and later share; those of sm_7x are others, and not used.
-    common = ("exp2", "mma", "ldmatrix", "cp.async") if int(arch.removeprefix("sm_").rstrip("a")) >= 80 else ("exp2",)
+    ampere = int(arch.removeprefix("sm_").rstrip("a")) >= 80
+    common = ("exp2", "mma", "ldmatrix", "cp.async") if ampere else ("exp2",)
     return Target("cuda", arch, 128, cores=0, l1=l1_kib << 10, l2=l2_mib << 20, features=common + features, sms=sms,
-                  shared_bytes=shared_kib << 10, registers=65536, warp=32)
+                  shared_bytes=shared_kib << 10, registers=65536, warp=32, atoms=_SYNC if ampere else ())
 
 
-def _rocm(arch: str, sms: int, registers: int, warp: int, l1_kib: int, l2_mib: int, *features: str) -> Target:
+def _rocm(arch: str, sms: int, registers: int, warp: int, l1_kib: int, l2_mib: int, atoms: tuple[str, ...], *features: str) -> Target:
     return Target("rocm", arch, 128, cores=0, l1=l1_kib << 10, l2=l2_mib << 20, features=("exp2", *features), sms=sms,
-                  shared_bytes=64 << 10, registers=registers, warp=warp)
+                  shared_bytes=64 << 10, registers=registers, warp=warp, atoms=atoms)
+
+
+_SYNC = ("mma.m16n8k16.f16", "mma.m16n8k16.bf16")
+_MFMA = ("mfma.f32_16x16x16_f16", "mfma.f32_16x16x16_bf16", "mfma.f32_16x16x4_f32")
+
+
+def _wmma(generation: str) -> tuple[str, ...]:
+    return tuple(f"wmma.{generation}.f32_16x16x16_{kind}" for kind in ("f16", "bf16"))
+
 
 
 _FACTS: dict[str, dict[str, Target]] = {
@@ -148,15 +160,16 @@ _FACTS: dict[str, dict[str, Target]] = {
             _cuda("sm_121", 48, 99, 128, 24, "fp8", "pdl"),  # GB10
         ),
         "rocm": (
-            _rocm("gfx90a", 104, 131072, 64, 16, 8, "mfma"),  # MI210
-            _rocm("gfx942", 304, 131072, 64, 32, 4, "mfma", "fp8"),  # MI300X; L2 is of one die
-            _rocm("gfx1100", 96, 98304, 32, 32, 6, "wmma"),  # RX 7900 XTX
-            _rocm("gfx1201", 64, 98304, 32, 32, 8, "wmma", "fp8"),  # RX 9070 XT
+            _rocm("gfx90a", 104, 131072, 64, 16, 8, _MFMA, "mfma"),  # MI210
+            _rocm("gfx942", 304, 131072, 64, 32, 4, _MFMA, "mfma", "fp8"),  # MI300X; L2 is of one die
+            _rocm("gfx1100", 96, 98304, 32, 32, 6, _wmma("gfx11"), "wmma"),  # RX 7900 XTX
+            _rocm("gfx1201", 64, 98304, 32, 32, 8, _wmma("gfx12"), "wmma", "fp8"),  # RX 9070 XT
         ),
     }.items()
 }
 
 _OVERRIDABLE = tuple(f.name for f in fields(Target) if f.name not in ("kind", "arch"))
+_LISTS = ("features", "atoms")
 
 _SEVERAL = ("rocm",)  # kinds of which an artifact can hold code for several architectures
 
@@ -201,8 +214,9 @@ def _override(text: str, item: str) -> tuple[str, int | tuple[str, ...]]:
     key, _, value = item.strip().partition("=")
     if key not in _OVERRIDABLE:
         raise _unknown(f"unknown target fact '{key}' in '{text}'", key, _OVERRIDABLE)
-    if key == "features":
-        return key, tuple(sorted(f for f in value.split("+") if f))
+    if key in _LISTS:
+        names = tuple(f for f in value.split("+") if f)
+        return key, tuple(sorted(names)) if key == "features" else names
     if not value.isdecimal():
         raise TargetError(f"target fact '{key}' must be a whole number, found '{value}' in '{text}'")
     return key, int(value)

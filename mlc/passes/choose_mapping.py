@@ -14,7 +14,8 @@ from mlc.passes.gpu.contraction import Product, product_of
 from mlc.passes.gpu.hopper.operand import STEP
 from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, choose_warpgroups, result_bytes
 from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
-from mlc.passes.gpu.plan import ATOM, MmaPlan, choose, tensor_product, warps_wanted
+from mlc.passes.gpu.plan import MmaPlan, choose, warps_wanted
+from mlc.passes.gpu.unit import Unit, unit_for
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.body import Body
 from mlc.passes.task.dot import as_foreach
@@ -139,7 +140,7 @@ class _Kernel:
         """The schedule of a kernel's one large product, if TMA and warpgroups take it."""
         mmas = self._mmas()
         product = product_of(mmas[0], self.memory) if len(mmas) == 1 else None
-        if product is None or not self._tensor_product(mmas[0], product):
+        if product is None or self._unit(mmas[0], product) is None:
             return None
         op, grid = mmas[0], self.kernel.opview.py("grid")
         others = sum(_bytes(a) for a in self._allocs() if a.results[0] != op.operands[2])
@@ -152,30 +153,31 @@ class _Kernel:
             self.kernel.attributes["band"] = to_attr(BAND)
         return plan
 
-    def _tensor_product(self, op: ir.Operation, product: Product | None) -> bool:
+    def _unit(self, op: ir.Operation, product: Product | None) -> Unit | None:
         narrow = all(volume(v.type.shape) < NARROW for v in list(op.operands)[:3])
-        return narrow and tensor_product(product, op.operands[2], self.target)
+        return unit_for(product, op.operands[2], self.target) if narrow else None
 
     def _products(self) -> dict[ir.Operation, "MmaPlan"]:
-        """Schedules of the matrix products that tensor cores take; the others become plain loops."""
+        """Schedules of the matrix products that matrix units take; the others become plain loops."""
         budget = max(self.target.shared_bytes - 1024 - sum(_bytes(op) for op in self._allocs()), 16 << 10)
         products = {}
         for op in self._mmas():
             product = product_of(op, self.memory)
-            if product is not None and self._tensor_product(op, product):
-                products[op] = product
+            unit = self._unit(op, product)
+            if product is not None and unit is not None:
+                products[op] = product, unit
             else:
                 as_foreach(op)
                 op.erase()
-        warps = max([warps_wanted(p) for p in products.values()], default=0)
+        warps = max([warps_wanted(*p) for p in products.values()], default=0)
         found = {}
-        for op, product in products.items():
-            plan = choose(product, warps, self.aligned, budget)
+        for op, (product, unit) in products.items():
+            plan = choose(product, unit, warps, self.aligned, budget)
             if plan is None:
                 as_foreach(op)
                 op.erase()
                 continue
-            op.attributes["atom"] = to_attr(ATOM)
+            op.attributes["atom"] = to_attr(unit.atom.name)
             op.attributes["warps"], op.attributes["step"] = to_attr(list(plan.warps)), to_attr(plan.step)
             op.attributes["stages"] = to_attr(plan.stages)
             found[op] = plan

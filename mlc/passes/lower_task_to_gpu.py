@@ -19,6 +19,8 @@ from mlc.passes.gpu.hopper.product import WarpGroupProduct
 from mlc.passes.gpu.hopper.tma import TENSOR_MAPS
 from mlc.passes.gpu.mma import TensorCoreProduct
 from mlc.passes.gpu.plan import MmaPlan
+from mlc.passes.gpu.unit import Unit
+from mlc.passes.gpu.wave import WaveProduct
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.flat import Memory
 from mlc.passes.tile.model import element_bytes, volume
@@ -152,12 +154,14 @@ class _Kernel:
             return
         product = product_of(op, team.memory)
         assert product is not None
-        plan = MmaPlan.of(product, view.py("warps"), view.py("step"), view.py("stages"), team.alignment)
+        unit = Unit.named(view.py("atom"), self.target)
+        plan = MmaPlan.of(product, unit, view.py("warps"), view.py("step"), view.py("stages"), team.alignment)
         if plan.workspace and (team.written or team.read):
             team.barrier()  # what lay in the workspace before is no longer read
         else:
             team.order(*_touched(op), overlaps)
-        TensorCoreProduct(op, plan, team, view.py("workspace", 0)).emit()
+        emitter = TensorCoreProduct if unit.streams else WaveProduct
+        emitter(op, plan, team, view.py("workspace", 0)).emit()
         team.written.add(op.operands[2])
         team.read |= set(list(op.operands)[:2])
 

@@ -158,3 +158,17 @@ def test_ldmatrix_of_bytes_counts_pairs() -> None:
     memory = np.random.default_rng(0).integers(0, 100, (16, 32)).astype(np.int8)
     held = _load(memory.view(np.int16), ldmatrix("a", True)).view(np.int8)
     np.testing.assert_array_equal(held, _scatter(memory, atom.a))
+
+
+@pytest.mark.parametrize("name", [n for n in ATOMS if n.startswith(("mfma", "wmma"))])
+def test_a_wave_s_lane_has_one_outer_point_and_the_same_depth_points_of_both_factors(name: str) -> None:
+    """What `gpu.wave` builds on: so any depth points serve, as long as the lanes of one outer point share all of them."""
+    a, b, (side, _, depth) = ATOMS[name].a, ATOMS[name].b, ATOMS[name].shape
+    assert a is not None and b is not None and a.size == b.size
+    for lane in range(a.lanes):
+        own = [(a.at(lane, e), b.at(lane, e)) for e in range(a.size)]
+        assert all(row == column == lane % side and k == other for (row, k), (other, column) in own)
+        group = lane // side % (depth // a.size)
+        twin = [a.at(group * side, e)[1] for e in range(a.size)]
+        assert [k for (_, k), _ in own] == twin
+    assert sorted(a.at(g * side, e)[1] for g in range(depth // a.size) for e in range(a.size)) == list(range(depth))

@@ -1,108 +1,25 @@
-"""task.mma on tensor cores by mma.sync: a pipeline of asynchronous copies into shared memory feeds warp tiles held in registers."""
+"""task.mma by mma.sync: a pipeline of asynchronous copies into shared memory feeds warp tiles held in registers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mlc.ir.mlir import arith, gpu, ir, memref, nvgpu, scf, vector
-from mlc.passes.gpu.block import Block, delinearize
-from mlc.passes.gpu.contraction import Factor
-from mlc.passes.gpu.plan import COLUMNS, DEPTH, ROWS, MmaPlan, Staged
-from mlc.passes.gpu.result import ResultTile, place
-from mlc.passes.task.flat import affine, index_constant, linear_index
+from mlc.passes.gpu.block import delinearize
+from mlc.passes.gpu.plan import Staged
+from mlc.passes.gpu.product import MatrixProduct, Side
+from mlc.passes.gpu.result import ResultTile
+from mlc.passes.task.flat import affine, index_constant
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import element_bytes, volume
 
 
-@dataclass
-class _Side:
-    """One factor while its product is emitted. memory: where fragments are read; start: the block's part there, in elements."""
-
-    factor: Factor
-    staged: Staged | None
-    source: ir.Value
-    source_start: ir.Value
-    memory: ir.Value
-    outer: int  # outer points, those of padding included
-    guards: list[ir.Value]  # where each guarded index starts
-
-    def outer_offset(self, index: ir.Value, padded: bool) -> ir.Value:
-        """Where fragments find an outer point, relative to the stage (or to the buffer's part)."""
-        staged = self.staged
-        if staged is not None:
-            return affine(0, [(index, 1 if staged.by_depth else staged.pitch)], narrow=True)
-        loops = self.factor.outer
-        if padded:  # rows of padding read the last real ones; their results are dropped
-            index = arith.MinUIOp(index, index_constant(loops.count - (8 if self.by_depth else 1))).result
-        return place(loops, index)
-
-    def depth_offset(self, index: ir.Value) -> ir.Value:
-        staged = self.staged
-        if staged is not None:
-            return affine(0, [(index, staged.pitch if staged.by_depth else 1)], narrow=True)
-        return place(self.factor.depth, index)
-
-    @property
-    def by_depth(self) -> bool:
-        return self.staged.by_depth if self.staged is not None else not self.factor.depth.contiguous
-
-
-class TensorCoreProduct:
-    """Emits one task.mma at the insertion point; `plan` was made from the op's schedule."""
-
-    def __init__(self, op: ir.Operation, plan: MmaPlan, team: Block, workspace: int) -> None:
-        self.op, self.plan, self.team, self.workspace = op, plan, team, workspace
-        self.element = plan.product.a.buffer.type.element_type
-        self.f32 = ir.F32Type.get()
-        self.c = op.operands[2]
-
-    def emit(self) -> None:
-        extents = [e for e, *_ in self.plan.product.batch]
-        if not extents:
-            self._product([], *[index_constant(0)] * 3)
-            return
-        self.team.wait()
-
-        def one(i: ir.Value) -> list[ir.Value]:
-            at = delinearize(i, extents)
-            gpu.BarrierOp()  # the workspace of the product before is free
-            starts = [affine(0, [(v, b[1 + k]) for v, b in zip(at, self.plan.product.batch)], narrow=True) for k in range(3)]
-            self._product(at, *starts)
-            return []
-
-        loop(volume(extents), 0, 1, [], one)
-
-    def _product(self, batch: Sequence[ir.Value], a: ir.Value, b: ir.Value, c: ir.Value) -> None:
-        """One batch's product; a, b, c: where its operands start."""
-        plan, team = self.plan, self.team
-        warp, self.lane = delinearize(team.thread, [max(1, team.threads // 32), 32])
-        self.warp_row, self.warp_column, self.warp_depth = delinearize(warp, plan.warps)
-        size = 0
-        sides = []
-        for factor, staged, start, outer in ((plan.product.a, plan.left, a, plan.warp_rows * plan.warps[0]),
-                                             (plan.product.b, plan.right, b, plan.warp_columns * plan.warps[1])):
-            source = team.memory.flat[factor.buffer]
-            guards = [arith.AddIOp(linear_index(g.start, team.env), affine(0, list(zip(batch, g.batch)))).result for g in factor.guards]
-            at = arith.AddIOp(linear_index(factor.start, team.env, narrow=True), start).result
-            if staged is None:
-                sides.append(_Side(factor, None, source, at, source, outer, guards))
-                continue
-            memory = team.shared(self.workspace + size * element_bytes(factor.buffer), staged.size * plan.stages, self.element)
-            sides.append(_Side(factor, staged, source, at, memory, outer, guards))
-            size += staged.size * plan.stages
-        self.left, self.right = sides
-        accs = self._pipeline()
-        if plan.warps[2] > 1:
-            accs = self._join_depth(accs)
-        self._store(accs, c)
+class TensorCoreProduct(MatrixProduct):
+    """By mma.sync, ldmatrix and cp.async."""
 
     # -- the pipeline -----------------------------------------------------------------------------------------------
     def _pipeline(self) -> list[ir.Value]:
         plan = self.plan
-        down, across = plan.atoms
-        type_ = ir.VectorType.get([2, 2], self.f32)
-        zero = arith.ConstantOp(type_, ir.DenseElementsAttr.get_splat(type_, ir.FloatAttr.get(self.f32, 0.0))).result
-        accs = [zero] * (down * across)
+        accs = self._zeros([2, 2])
         staged = self.left.staged is not None or self.right.staged is not None
         if not staged:
             return loop(plan.steps, 0, 1, accs, lambda i, *c: self._compute(i, index_constant(0), c))
@@ -131,16 +48,13 @@ class TensorCoreProduct:
 
         return loop(plan.steps, 0, 1, accs, step)
 
-    def _slot(self, step: ir.Value) -> ir.Value:
-        return delinearize(step, [1 + self.plan.steps // self.plan.stages, self.plan.stages])[1]
-
-    def _copy(self, sides: Sequence[_Side], step: ir.Value, slot: ir.Value) -> None:
+    def _copy(self, sides: Sequence[Side], step: ir.Value, slot: ir.Value) -> None:
         """Issues the copies of factors' parts of a step into a slot."""
         for side in sides:
             if side.staged is not None:
                 self._copy_side(side, side.staged, step, slot)
 
-    def _copy_side(self, side: _Side, staged: Staged, step: ir.Value, slot: ir.Value) -> None:
+    def _copy_side(self, side: Side, staged: Staged, step: ir.Value, slot: ir.Value) -> None:
         plan, team, v = self.plan, self.team, staged.vector
         shape = [plan.step, side.outer // v] if staged.by_depth else [side.outer, plan.step // v]
         count = volume(shape)
@@ -168,22 +82,9 @@ class TensorCoreProduct:
                 one(number)
                 scf.YieldOp([])
 
-    def _copy_vector(self, side: _Side, v: int, outer: ir.Value, depth: ir.Value, target: ir.Value) -> None:
+    def _copy_vector(self, side: Side, v: int, outer: ir.Value, depth: ir.Value, target: ir.Value) -> None:
         """One copy of v elements; what lies beyond the depth is zero."""
-        total = side.factor.depth.count
-        ragged = total % self.plan.step != 0
-        inside = arith.CmpIOp(arith.CmpIPredicate.ult, depth, index_constant(total)).result if ragged else None
-        if inside is not None:
-            depth = arith.MinUIOp(depth, index_constant(total - 1 if side.by_depth or v == 1 else total - v)).result
-        terms = (side.source_start, place(side.factor.outer, outer), place(side.factor.depth, depth))
-        source = affine(0, [(t, 1) for t in terms], narrow=True)
-        for guard, start in zip(side.factor.guards, side.guards):
-            at = affine(0, [(start, 1), *zip(delinearize(outer, side.factor.outer.extents), guard.outer),
-                            *zip(delinearize(depth, side.factor.depth.extents), guard.depth)])
-            within = arith.CmpIOp(arith.CmpIPredicate.ult, at, index_constant(guard.size)).result
-            inside = within if inside is None else arith.AndIOp(inside, within).result
-        if side.factor.guards:
-            source = arith.SelectOp(inside, source, index_constant(0)).result
+        source, inside = self._source(side, v, outer, depth)
         if v > 1:
             extra: dict[str, Any] = {}
             if inside is not None:
@@ -203,22 +104,23 @@ class TensorCoreProduct:
         """One step's products added to a warp's accumulators."""
         plan, out = self.plan, list(accs)
         down, across = plan.atoms
-        parts = plan.step // DEPTH // plan.warps[2]
+        rows, columns, deep = plan.unit.atom.shape
+        parts = plan.step // deep // plan.warps[2]
         for s in range(parts):
-            depth = affine(s * DEPTH, [(self.warp_depth, parts * DEPTH)], narrow=True)
-            a = [self._fragment(self.left, step, slot, self.warp_row, plan.warp_rows, i * ROWS, depth, 4) for i in range(down)]
+            depth = affine(s * deep, [(self.warp_depth, parts * deep)], narrow=True)
+            a = [self._fragment(self.left, step, slot, self.warp_row, plan.warp_rows, i * rows, depth, 4) for i in range(down)]
             b: list[ir.Value] = []
             for j in range(0, across, 2):
                 n = 4 if j + 1 < across else 2
-                pair = self._fragment(self.right, step, slot, self.warp_column, plan.warp_columns, j * COLUMNS, depth, n)
+                pair = self._fragment(self.right, step, slot, self.warp_column, plan.warp_columns, j * columns, depth, n)
                 b += [_half(pair, k) for k in (0, 2)] if n == 4 else [pair]
             for i in range(down):
                 for j in range(across):
                     out[i * across + j] = nvgpu.MmaSyncOp(out[i * across + j].type, a[i], b[j], out[i * across + j],
-                                                          [ROWS, COLUMNS, DEPTH]).result
+                                                          [rows, columns, deep]).result
         return out
 
-    def _fragment(self, side: _Side, step: ir.Value, slot: ir.Value, warp: ir.Value, tile: int, outer: int, depth: ir.Value,
+    def _fragment(self, side: Side, step: ir.Value, slot: ir.Value, warp: ir.Value, tile: int, outer: int, depth: ir.Value,
                   matrices: int) -> ir.Value:
         """ldmatrix: `matrices` 8x8 pieces from outer point warp * tile + outer and depth point `depth` of the step.
 
@@ -244,45 +146,9 @@ class TensorCoreProduct:
         at = affine(0, [(start, 1), (side.outer_offset(o, padded), 1), (side.depth_offset(d), 1)], narrow=True)
         return nvgpu.LdMatrixOp(ir.VectorType.get([matrices, 2], self.element), side.memory, [at], side.by_depth, matrices).result
 
-    # -- results ----------------------------------------------------------------------------------------------------
-    def _join_depth(self, accs: list[ir.Value]) -> list[ir.Value]:
-        """Adds the parts of the warps along the depth, through the workspace; the first of them has the sums."""
-        plan, team = self.plan, self.team
-        threads = 32 * plan.warps[0] * plan.warps[1]
-        parts = plan.warps[2] - 1
-        buffer = team.shared(self.workspace, parts * len(accs) * threads * 4, self.f32)
-        own = affine(0, [(self.warp_row, 32 * plan.warps[1]), (self.warp_column, 32), (self.lane, 1)], narrow=True)
-        flat = ir.VectorType.get([4], self.f32)
-
-        def at(part: ir.Value, k: int) -> ir.Value:
-            return affine(k * threads * 4, [(part, len(accs) * threads * 4), (own, 4)], narrow=True)
-
-        gpu.BarrierOp()
-        gives = scf.IfOp(arith.CmpIOp(arith.CmpIPredicate.ugt, self.warp_depth, index_constant(0)).result)
-        with ir.InsertionPoint(gives.then_block):
-            part = arith.SubIOp(self.warp_depth, index_constant(1)).result
-            for k, acc in enumerate(accs):
-                vector.StoreOp(vector.ShapeCastOp(flat, acc).result, buffer, [at(part, k)], alignment=16)
-            scf.YieldOp([])
-        gpu.BarrierOp()
-        for p in range(parts):
-            accs = [arith.AddFOp(acc, vector.ShapeCastOp(
-                acc.type, vector.LoadOp(flat, buffer, [at(index_constant(p), k)], alignment=16).result).result).result
-                for k, acc in enumerate(accs)]
-        return accs
-
-    def _store(self, accs: Sequence[ir.Value], start: ir.Value) -> None:
-        """Accumulators to c. Lane l of an atom holds rows l // 4 and l // 4 + 8, columns 2 * (l % 4) and the next."""
-        plan = self.plan
-        if plan.warps[2] > 1:
-            first = scf.IfOp(arith.CmpIOp(arith.CmpIPredicate.eq, self.warp_depth, index_constant(0)).result)
-            with ir.InsertionPoint(first.then_block):
-                self._store_tile(accs, start)
-                scf.YieldOp([])
-            return
-        self._store_tile(accs, start)
-
+    # -- results ---------------------------------------------------------------------------------------------------
     def _store_tile(self, accs: Sequence[ir.Value], start: ir.Value) -> None:
+        """Lane l of an atom holds rows l // 4 and l // 4 + 8, columns 2 * (l % 4) and the next."""
         plan, team, product = self.plan, self.team, self.plan.product
         down, across = plan.atoms
         group, member = delinearize(self.lane, [8, 4])
@@ -290,12 +156,12 @@ class TensorCoreProduct:
 
         def at_row(head: ir.Value, i: int, h: int) -> None:
             for j in range(across):
-                column = affine(j * COLUMNS, [(self.warp_column, plan.warp_columns), (member, 2)], narrow=True)
-                result.pair(head, column, vector.ExtractOp(accs[i * across + j], [], [h]).result)
+                column = affine(j * plan.unit.columns, [(self.warp_column, plan.warp_columns), (member, 2)], narrow=True)
+                result.store(head, column, vector.ExtractOp(accs[i * across + j], [], [h]).result)
 
         for i in range(down):
             for h in range(2):
-                row = affine(i * ROWS + h * 8, [(self.warp_row, plan.warp_rows), (group, 1)], narrow=True)
+                row = affine(i * plan.unit.rows + h * 8, [(self.warp_row, plan.warp_rows), (group, 1)], narrow=True)
                 result.row(row, lambda head, i=i, h=h: at_row(head, i, h))
 
 

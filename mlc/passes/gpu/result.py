@@ -1,4 +1,4 @@
-"""Where a matrix product's sums go: pairs of neighbouring columns, held by one thread, are stored into c; padding is dropped."""
+"""Where a matrix product's sums go: neighbouring columns that one thread holds are stored into c together; padding is dropped."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ from mlc.ir.mlir import arith, ir, memref, scf, vector
 from mlc.passes.gpu.block import Block, delinearize, divisor
 from mlc.passes.gpu.contraction import Loops, Product
 from mlc.passes.task.flat import affine, index_constant, linear_index
+from mlc.passes.tile.model import element_bytes
 
 
 def place(loops: Loops, index: ir.Value) -> ir.Value:
@@ -22,27 +23,33 @@ class ResultTile:
         self.buffer = team.memory.flat[c]
         begin = linear_index(product.c, team.env, narrow=True)
         self.base = begin if start is None else affine(0, [(begin, 1), (start, 1)], narrow=True)
-        loops = product.out_columns
-        others = (*product.out_rows.strides, *loops.strides[:-1], product.c.const, *(b[3] for b in product.batch),
-                  *(s * divisor(v) for v, s in product.c.strides.items()))
-        self.even = loops.contiguous and loops.extents[-1] % 2 == 0 and not any(s % 2 for s in others) and team.align_of(c) % 8 == 0
+        self.alignment, self.bytes = team.align_of(c), element_bytes(c)
 
     def row(self, row: ir.Value, emit: Callable[[ir.Value], None]) -> None:
         """Calls emit(head), if the row is a real one; head: where it begins."""
         loops = self.product.out_rows
         _guarded(row, loops.count, self.rows, lambda: emit(affine(0, [(self.base, 1), (place(loops, row), 1)], narrow=True)))
 
-    def pair(self, head: ir.Value, column: ir.Value, values: ir.Value) -> None:
-        """Stores values (vector<2xf32>) at an even column of a row and the next one."""
-        loops = self.product.out_columns
+    def whole(self, count: int) -> bool:
+        """Whether `count` columns, a power of two, are neighbours in memory and aligned wherever a multiple of them begins."""
+        product, loops = self.product, self.product.out_columns
+        others = (*product.out_rows.strides, *loops.strides[:-1], product.c.const, *(b[3] for b in product.batch),
+                  *(s * divisor(v) for v, s in product.c.strides.items()))
+        return (loops.contiguous and loops.extents[-1] % count == 0 and not any(s % count for s in others)
+                and self.alignment % (count * self.bytes) == 0)
+
+    def store(self, head: ir.Value, column: ir.Value, values: ir.Value) -> None:
+        """Stores a vector of sums, 16 bytes at most, at a column that is a multiple of its length, and those behind it."""
+        loops, count = self.product.out_columns, values.type.shape[0]
 
         def at(column: ir.Value) -> ir.Value:
             return affine(0, [(head, 1), (place(loops, column), 1)], narrow=True)
 
-        if self.even:
-            _guarded(column, loops.count, self.columns, lambda: _store(vector.StoreOp(values, self.buffer, [at(column)], alignment=8)))
+        if self.whole(count):
+            _guarded(column, loops.count, self.columns,
+                     lambda: _store(vector.StoreOp(values, self.buffer, [at(column)], alignment=count * self.bytes)))
             return
-        for k in range(2):
+        for k in range(count):
             own = affine(k, [(column, 1)], narrow=True)
             value = vector.ExtractOp(values, [], [k]).result
             _guarded(own, loops.count, self.columns,

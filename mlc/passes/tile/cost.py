@@ -108,10 +108,11 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         if node.contraction:
             rows, columns, sides = _matrix(node, at)
             depth = max(depth, volume(node.over) * _batches(node, at))
-            if _tensor(node):
+            if (atom := _atom(node, rates)) is not None:
                 if only and rates.wide:
                     wide = _wide(node, at, producer, inlined, bool(set(node.results) & external))
-                tensor_macs += points * (-(-rows // 16) * 16 * -(-columns // 8) * 8) / max(1, rows * columns)
+                high, across, weight = atom
+                tensor_macs += weight * points * (-(-rows // high) * high * -(-columns // across) * across) / max(1, rows * columns)
                 streams = [n * element_bytes(r.value) for n, r in zip(sides, node.reads) if r.value not in producer]
                 staged = max(staged, sum(streams))
                 if rates.streams:  # each point of a factor is loaded for every reduction point, also where they overlap in memory
@@ -158,7 +159,7 @@ def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
           loaded: dict[ir.Value, float]) -> bool:
     """Notes the bytes of each outside tensor that a node reads; False if it reads one from inside at data-dependent places."""
     for read in expanded_reads(node, producer, inlined):
-        if read.value in producer or (rates.streams and node.contraction and _tensor(node)):
+        if read.value in producer or (rates.streams and node.contraction and _atom(node, rates) is not None):
             continue
         box = read_region(read, node, at, tuple(read.value.type.shape), roots)
         # Of a box that is walked in strides, at most as many elements as there are points.
@@ -207,11 +208,13 @@ def _batches(node: Node, at: Region) -> int:
     return volume([at.extents[i] for i in used[0] & used[1]]) if len(used) == 2 else 1
 
 
-def _tensor(node: Node) -> bool:
-    """Whether tensor cores can take a contraction: factors of 16 bits, whose last dimension is not one batch after the other."""
+def _atom(node: Node, rates: Rates) -> tuple[int, int, float] | None:
+    """The atom of a contraction that matrix units take (`Rates.atoms`): factors of one type, whose last dimension is not one batch after
+    the other."""
     last = [{i for i, c in enumerate(r.indices[-1].coefficients) if c} if r.indices else set() for r in node.reads]
     batch = len(node.shape) > 0 and all(x and max(x) < len(node.shape) for x in last) and bool(set.intersection(*last))
-    return all(element_bytes(r.value) == 2 for r in node.reads) and not batch
+    kinds = {str(r.value.type.element_type) for r in node.reads}
+    return None if batch or len(kinds) != 1 else rates.atoms.get(*kinds)
 
 
 def _inlined_cost(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:

@@ -21,8 +21,7 @@ class NarrowFactors(Pass):
     name: ClassVar[str] = "narrow-factors"
 
     def run(self, module: ir.Module, ctx: PassContext) -> None:
-        target = ctx.need_target()
-        if not any(target.has(unit) for unit in ("mma", "mfma", "wmma")):
+        if not ctx.need_target().atoms:
             return
         for op in [o for o in operations(module.operation) if o.name == "tile.graph"]:
             nodes = body_nodes(op)

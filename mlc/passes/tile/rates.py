@@ -1,8 +1,11 @@
 """What a kernel's work costs on a machine, in nanoseconds: traffic x waves (Welder), arithmetic, and the price of blocks and launches."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from mlc.dtypes import BY_NAME
+from mlc.layout.fragments import ATOMS
 from mlc.target import Target
 
 
@@ -46,9 +49,14 @@ class Wide:
 class Rates(Protocol):
     """A machine's prices.
 
-    splits: sizes of the last dimension to try for contractions. guards: see `inline_choices`. sector: bytes that memory moves at least.
-    streams: contractions load their factors point by point instead of keeping a block's part in cache. wide: warpgroups multiply.
+    atoms: element types of factors that matrix units take, with rows and columns of an atom, and what its multiply-adds cost beside those
+    of 16-bit floats. splits: sizes of the last dimension to try for contractions. guards: see `inline_choices`. sector: bytes that memory
+    moves at least. streams: contractions load their factors point by point instead of keeping a block's part in cache. wide: warpgroups
+    multiply.
     """
+
+    @property
+    def atoms(self) -> Mapping[str, tuple[int, int, float]]: ...
 
     @property
     def splits(self) -> tuple[int, ...]: ...
@@ -79,6 +87,7 @@ class CpuRates:
     ops: float
     macs: float
     scratch: int
+    atoms: Mapping[str, tuple[int, int, float]] = field(default_factory=dict[str, tuple[int, int, float]])
     block: float = 150.0
     launch: float = 800.0
     splits: tuple[int, ...] = (512, 256, 128, 64, 32)
@@ -110,14 +119,14 @@ class GpuRates:
     """Bytes/ns, simple ops/ns, multiply-adds/ns (CUDA cores, tensor cores) of an SM, and of one block alone on it.
 
     Then ns: of a launch, of starting a block, and of what a block waits for: its first data, each phase, each pipeline stage;
-    and what issuing a stage takes of an SM.
+    and what issuing a stage takes of an SM. stages: of a pipeline, as far as they fill (without asynchronous copies: two).
     Rates are what generated kernels reach, not peaks: about 6 TB/s from L2 over 132 SMs at 1.7 GHz. One block of a few warps waits for its
     own latencies most of the time; several resident blocks hide each other's. The `wide` ones, of warpgroups, are estimates.
     """
 
     sms: int
     shared: int
-    tensor: bool
+    atoms: Mapping[str, tuple[int, int, float]]
     wide: bool
     traffic: float = 45.0
     ops: float = 80.0
@@ -135,6 +144,7 @@ class GpuRates:
     stage: float = 50.0
     issue: float = 70.0
     step: int = 64
+    stages: int = 4
     wide_block: float = 1200.0  # tensor maps and barriers come first
     wide_macs: float = 2800.0
     wide_traffic: float = 80.0
@@ -147,19 +157,19 @@ class GpuRates:
     @staticmethod
     def of(target: Target) -> "GpuRates":
         wide = target.has("wgmma") and target.has("tma")
-        return GpuRates(target.sms, target.shared_bytes, target.has("mma") or target.has("mfma") or target.has("wmma"), wide)
+        return GpuRates(target.sms, target.shared_bytes, _atoms(target), wide, stages=4 if target.has("cp.async") else 2)
 
     def price(self, work: Work) -> float | None:
         if work.wide is not None and (price := self._price_wide(work, work.wide)) is not None:
             return price
-        stages = min(4, -(-work.depth // self.step) + 1)
+        stages = min(self.stages, -(-work.depth // self.step) + 1)
         # Rows are padded against bank conflicts: by a fifth at most.
         need = work.scratch * 1.2 + work.staged * self.step * 1.2 * stages
         if need > self.shared - 2048:
             return None
         resident = max(1, min(8, int(self.shared // max(need, 1))))
         each = -(-work.blocks // self.sms)
-        macs, tensor = (work.macs, work.tensor_macs) if self.tensor else (work.macs + work.tensor_macs, 0.0)
+        macs, tensor = work.macs, work.tensor_macs
         stages_done = -(-work.depth // self.step)
         arithmetic = work.ops / self.ops + macs / self.macs + tensor / self.tensor_macs
         busy = self.start + self.issue * stages_done + max(work.traffic / self.traffic, arithmetic)
@@ -180,6 +190,15 @@ class GpuRates:
         rest = (work.traffic - work.streamed) / self.traffic + work.ops / self.ops + wide.result / self.exchange
         alone = self.wide_block + self.phase * work.phases + main + rest
         return self.launch + max(-(-each // resident) * alone, each * (self.start + main + rest / resident))
+
+
+def _atoms(target: Target) -> dict[str, tuple[int, int, float]]:
+    """Units take factors of twice the bits at a quarter of the rate."""
+    found: dict[str, tuple[int, int, float]] = {}
+    for atom in map(ATOMS.__getitem__, target.atoms):
+        rows, columns, _ = atom.shape
+        found.setdefault(atom.input, (rows, columns, (BY_NAME[atom.input].bits / 16) ** 2))
+    return found
 
 
 def rates_of(target: Target) -> Rates:

@@ -175,7 +175,7 @@ class WarpGroupProduct:
 
                 def at_row(head: ir.Value, pairs: Sequence = pairs) -> None:
                     for right, a, b in pairs:
-                        result.pair(head, affine(right, [(column, 1)], narrow=True), vector.FromElementsOp(two, [a, b]).result)
+                        result.store(head, affine(right, [(column, 1)], narrow=True), vector.FromElementsOp(two, [a, b]).result)
 
                 result.row(affine(i * wgmma.ROWS + down, [(row, 1)], narrow=True), at_row)
 

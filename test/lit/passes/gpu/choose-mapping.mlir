@@ -4,7 +4,7 @@
 
 // CHECK: "task.alloc"() {level = "shared", offset = {{[0-9]+}} : i64, pitch = {{[0-9]+}} : i64}
 // CHECK: "task.mma"
-// CHECK-SAME: atom = "mma.m16n8k16"
+// CHECK-SAME: atom = "mma.m16n8k16.f16"
 // CHECK-SAME: stages = {{[0-9]+}} : i64, step = 64 : i64, warps = [{{.*}}]
 // CHECK: "task.foreach"
 // CHECK: map = #task.map<

@@ -11,7 +11,7 @@
 // CHECK: band = 8 : i64
 // CHECK-SAME: threads = 288 : i64
 
-// WARPS: atom = "mma.m16n8k16"
+// WARPS: atom = "mma.m16n8k16.f16"
 // WARPS-NOT: band
 // WARPS: threads = 256 : i64
 

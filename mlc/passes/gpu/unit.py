@@ -1,0 +1,70 @@
+"""The matrix unit of a product: an atom that the target has, and the way that factors take to its registers."""
+
+from dataclasses import dataclass
+
+from mlc.ir.mlir import ir
+from mlc.layout.fragments import ATOMS, Atom, Fragment
+from mlc.passes.gpu.block import WIDEST
+from mlc.passes.gpu.contraction import Product
+from mlc.passes.tile.model import element_bytes
+from mlc.target import Target
+
+
+@dataclass(frozen=True)
+class Unit:
+    """An atom of a target.
+
+    streams: asynchronous copies fill a ring of stages in shared memory, and ldmatrix gives fragments (`gpu.mma`). Else threads hold the
+    next stage's part in registers while the block multiplies, and read fragments as vectors (`gpu.wave`).
+    """
+
+    atom: Atom
+    streams: bool
+
+    @staticmethod
+    def named(name: str, target: Target) -> "Unit":
+        """The unit that a task.mma names."""
+        return Unit(ATOMS[name], target.has("cp.async") and target.has("ldmatrix"))
+
+    @property
+    def rows(self) -> int:
+        return self.atom.shape[0]
+
+    @property
+    def columns(self) -> int:
+        return self.atom.shape[1]
+
+    @property
+    def depth(self) -> int:
+        return self.atom.shape[2]
+
+    @property
+    def lanes(self) -> int:
+        return self.atom.c.lanes
+
+    @property
+    def a(self) -> Fragment:
+        assert self.atom.a is not None
+        return self.atom.a
+
+    @property
+    def b(self) -> Fragment:
+        assert self.atom.b is not None
+        return self.atom.b
+
+    def vector(self, buffer: ir.Value) -> int:
+        """Depth points that a lane reads at once where it reads fragments as vectors: 16 bytes, or an atom's if those are more."""
+        return max(WIDEST // element_bytes(buffer), self.a.size)
+
+
+def unit_for(product: Product | None, c: ir.Value, target: Target) -> Unit | None:
+    """The target's unit that computes a product into c, if its rows and columns are not batches."""
+    if product is None:
+        return None
+    kinds = {str(f.buffer.type.element_type) for f in (product.a, product.b)}
+    # Neighbours in memory are a batch's products (a depthwise convolution): threads load them side by side, an atom would use one in eight.
+    if len(kinds) > 1 or any(extent > 1 and a == b == 1 for extent, a, b, _ in product.batch):
+        return None
+    wanted = (*kinds, str(c.type.element_type))
+    name = next((n for n in target.atoms if (ATOMS[n].input, ATOMS[n].output) == wanted), None)
+    return None if name is None else Unit.named(name, target)

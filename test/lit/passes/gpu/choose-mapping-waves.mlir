@@ -1,0 +1,49 @@
+// choose-mapping and lower-task-to-gpu for waves: matrix instructions by type and architecture, factors by way of registers.
+// RUN: %mlc-opt %s --split-input-file --target=rocm:gfx942 --pass-pipeline='builtin.module(lower-graph-to-tile,tile-pipeline,task-pipeline,gpu-kernel-pipeline)' | filecheck %s --check-prefixes=MFMA
+// RUN: %mlc-opt %s --split-input-file --target=rocm:gfx90a --pass-pipeline='builtin.module(lower-graph-to-tile,tile-pipeline,task-pipeline,gpu-kernel-pipeline)' | filecheck %s --check-prefixes=MFMA
+// RUN: %mlc-opt %s --split-input-file --target=rocm:gfx1100 --pass-pipeline='builtin.module(lower-graph-to-tile,tile-pipeline,task-pipeline,gpu-kernel-pipeline)' | filecheck %s --check-prefixes=GFX11
+// RUN: %mlc-opt %s --split-input-file --target=rocm:gfx1201 --pass-pipeline='builtin.module(lower-graph-to-tile,tile-pipeline,task-pipeline,gpu-kernel-pipeline)' | filecheck %s --check-prefixes=GFX12
+
+// The left factor's rows are copied as they are, those of the right one are turned on the way; a lane reads two atoms' parts at once.
+// MFMA: gpu.func @kernel_0
+// MFMA-SAME: known_block_size = array<i32: 256, 1, 1>
+// MFMA: vector.load {{.*}}#gpu.address_space<global>>, vector<8xf16>
+// MFMA: vector.store {{.*}}#gpu.address_space<workgroup>>, vector<8xf16>
+// MFMA: vector.from_elements
+// MFMA: scf.for
+// MFMA: gpu.barrier
+// MFMA: vector.load {{.*}}#gpu.address_space<workgroup>>, vector<8xf16>
+// MFMA: amdgpu.mfma 16x16x16 {{.*}} : vector<4xf16>, vector<4xf16>, vector<4xf32>
+// GFX11: gpu.func @kernel_0
+// GFX11-SAME: known_block_size = array<i32: 128, 1, 1>
+// GFX11: amdgpu.wmma 16x16x16 {{.*}} : vector<16xf16>, vector<16xf16>, vector<8xf32>
+// GFX12: amdgpu.wmma 16x16x16 {{.*}} : vector<8xf16>, vector<8xf16>, vector<8xf32>
+func.func @main(%x: tensor<1024x256xf16>, %w: tensor<256x512xf16>) -> tensor<1024x512xf16> {
+  %0 = "graph.matmul"(%x, %w) : (tensor<1024x256xf16>, tensor<256x512xf16>) -> tensor<1024x512xf16>
+  return %0 : tensor<1024x512xf16>
+}
+
+// -----
+
+// MFMA: amdgpu.mfma 16x16x16 {{.*}} : vector<4xbf16>, vector<4xbf16>, vector<4xf32>
+// GFX11: amdgpu.wmma 16x16x16 {{.*}} : vector<16xbf16>, vector<16xbf16>, vector<8xf32>
+// GFX12: amdgpu.wmma 16x16x16 {{.*}} : vector<8xbf16>, vector<8xbf16>, vector<8xf32>
+func.func @main(%x: tensor<1024x256xbf16>, %w: tensor<256x512xbf16>) -> tensor<1024x512xbf16> {
+  %0 = "graph.matmul"(%x, %w) : (tensor<1024x256xbf16>, tensor<256x512xbf16>) -> tensor<1024x512xbf16>
+  return %0 : tensor<1024x512xbf16>
+}
+
+// -----
+
+// wmma has no f32 factors.
+// MFMA: amdgpu.mfma 16x16x4 {{.*}} : f32, f32, vector<4xf32>
+// GFX11: gpu.module
+// GFX11-NOT: amdgpu.
+// GFX11: arith.mulf
+// GFX12: gpu.module
+// GFX12-NOT: amdgpu.
+// GFX12: arith.mulf
+func.func @main(%x: tensor<1024x256xf32>, %w: tensor<256x512xf32>) -> tensor<1024x512xf32> {
+  %0 = "graph.matmul"(%x, %w) : (tensor<1024x256xf32>, tensor<256x512xf32>) -> tensor<1024x512xf32>
+  return %0 : tensor<1024x512xf32>
+}
