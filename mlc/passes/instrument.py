@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from mlc.errors import PassError
+from mlc.errors import PassError, ResourceError
 from mlc.ir.diagnostics import STRING_BUFFER, Diagnostic
 from mlc.ir.mlir import ir
 
@@ -130,12 +130,22 @@ def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A dump that cannot be written is the user's to mend, not a fault of the pass."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 @dataclass
 class Instrumentation:
     """What to watch. The defaults watch nothing and verify after each pass.
 
     print_before, print_after: names of passes. print_after_change: after passes that changed the text. dump_dir: gets 00_name.mlir, one
-    file per pass, in order. on_diagnostics: takes warnings and remarks of passes that succeed; without it they go to `out`.
+    file per pass, in order, counted over all the pipelines that are watched. on_diagnostics: takes warnings and remarks of passes that
+    succeed; without it they go to `out`.
     """
 
     verify_each: bool = True
@@ -153,6 +163,7 @@ class Instrumentation:
     on_diagnostics: Any = None
     out: TextIO = field(default_factory=lambda: sys.stderr)
     _last_text: str = field(default="", repr=False)
+    _dumped: int = field(default=0, repr=False)
 
     def start(self, steps: Sequence[Step]) -> None:
         """Checks the names that were asked for, and makes the dump folder."""
@@ -160,7 +171,8 @@ class Instrumentation:
         if missing:
             raise PassError(f"asked to print IR around pass '{missing[0]}', which is not in the pipeline")
         if self.dump_dir is not None:
-            self.dump_dir.mkdir(parents=True, exist_ok=True)
+            with _writing(self.dump_dir):
+                self.dump_dir.mkdir(parents=True, exist_ok=True)
 
     def before(self, step: Step, module: ir.Module) -> None:
         if self.print_before_all or step.name in self.print_before:
@@ -168,12 +180,15 @@ class Instrumentation:
         if self.print_after_change:
             self._last_text = self.asm.text(module, valid=self.verify_each)
 
-    def after(self, step: Step, index: int, module: ir.Module) -> None:
+    def after(self, step: Step, module: ir.Module) -> None:
         changed = self.print_after_change and self.asm.text(module, valid=self.verify_each) != self._last_text
         if self.print_after_all or step.name in self.print_after or changed:
             self._print(f"IR Dump After {step.label}", module)
         if self.dump_dir is not None:
-            (self.dump_dir / f"{index:02}_{step.name}.mlir").write_text(self.asm.text(module, valid=self.verify_each))
+            path = self.dump_dir / f"{self._dumped:02}_{step.name}.mlir"
+            with _writing(path):
+                path.write_text(self.asm.text(module, valid=self.verify_each))
+            self._dumped += 1
 
     def failed(self, step: Step, module: ir.Module) -> str | None:
         """Prints what was asked for on failure; returns a line on the reproducer."""

@@ -88,7 +88,7 @@ def run_steps(module: ir.Module, steps: Sequence[PassStep], ctx: PassContext = P
                 watch.reproducer.before(module, pipeline_text(steps[index:]))
             watch.before(step, module)
             _run_step(module, step, ctx, watch)
-            watch.after(step, index, module)
+            watch.after(step, module)
         if watch.reproducer is not None:
             watch.reproducer.finished()
 

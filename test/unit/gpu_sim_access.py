@@ -323,7 +323,7 @@ def _async_copy(program: Program, op: ir.Operation) -> Step:
     return run
 
 
-@rule("nvgpu.device_async_create_group")
+@rule("nvvm.cp.async.commit.group")
 def _commit(program: Program, op: ir.Operation) -> Step:
     def run(lanes: Lanes) -> None:
         lanes.committed[lanes.active()] += 1
@@ -331,10 +331,10 @@ def _commit(program: Program, op: ir.Operation) -> Step:
     return run
 
 
-@rule("nvgpu.device_async_wait")
+@rule("nvvm.cp.async.wait.group")
 def _wait(program: Program, op: ir.Operation) -> Step:
-    """All but the last `numGroups` groups of the thread have landed; other threads see them after a barrier."""
-    left = op.attributes["numGroups"].value if "numGroups" in op.attributes else 0
+    """All but the last `n` groups of the thread have landed; other threads see them after a barrier."""
+    left = op.attributes["n"].value
 
     def run(lanes: Lanes) -> None:
         for copy in lanes.copies:

@@ -12,6 +12,8 @@ from onnx_models import model
 from mlc.artifact import Artifact
 from mlc.driver import compile_model, emit
 from mlc.errors import OptionError
+from mlc.ir.context import make_context
+from mlc.ir.mlir import ir
 from mlc.options import CompileOptions
 from mlc.target import Target
 
@@ -83,6 +85,14 @@ def test_a_loop_of_unknown_length_is_a_while_step(target: str) -> None:
 def test_levels(level: str, texts: Sequence[str]) -> None:
     found = emit(_matmul(), CompileOptions(target=Target.parse("cuda:sm_80")), level)
     assert [text for text in texts if text not in found] == []
+
+
+@pytest.mark.parametrize(("target", "pipeline"), [("cuda:sm_80", "nvvm.cp.async.commit.group"), ("cuda:sm_90a", "nvgpu.ldmatrix")])
+def test_the_gpu_level_parses_back(target: str, pipeline: str) -> None:
+    text = emit(_matmul(), CompileOptions(target=Target.parse(target)), "gpu")
+    assert pipeline in text
+    with make_context() as context:
+        assert str(ir.Module.parse(text, context)) == text
 
 
 def test_a_level_that_the_target_has_not() -> None:

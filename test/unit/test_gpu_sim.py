@@ -284,7 +284,7 @@ def test_writing_an_argument_that_another_overlaps_is_a_fault() -> None:
 _TILE = "memref<2x16x16xf16, #gpu.address_space<workgroup>>"
 
 
-def _matmul(wait: str = "nvgpu.device_async_wait %g {numGroups = 1 : i32}", barrier: str = "gpu.barrier", pitch: str = "%c8",
+def _matmul(wait: str = "nvvm.cp.async.wait.group 1", barrier: str = "gpu.barrier", pitch: str = "%c8",
             shift: str = "%c0") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """c[16, 8] = a[16, 64] * b[8, 64]^T by one warp: 4 steps of 16, two stages of cp.async, ldmatrix, mma.sync."""
     a, b, c = _numbers(16, 64, dtype=np.float16), _numbers(16, 64, dtype=np.float16), np.zeros((16, 8), np.float32)
@@ -306,7 +306,7 @@ def _matmul(wait: str = "nvgpu.device_async_wait %g {numGroups = 1 : i32}", barr
         %odd = arith.remui %t, %c2 : index
         %half = arith.muli %odd, {pitch} : index
         scf.if %yes {{ {issue("%c0")} }}
-        %g = "nvgpu.device_async_create_group"() : () -> !nvgpu.device.async.token
+        nvvm.cp.async.commit.group
         %zero = arith.constant dense<0.0> : vector<2x2xf32>
         %lr = arith.remui %t, %c8 : index
         %q = arith.divui %t, %c8 : index
@@ -320,7 +320,7 @@ def _matmul(wait: str = "nvgpu.device_async_wait %g {numGroups = 1 : i32}", barr
           %next = arith.addi %k, %c1 : index
           %more = arith.cmpi ult, %next, %c4 : index
           scf.if %more {{ {issue("%next")} }}
-          %g1 = "nvgpu.device_async_create_group"() : () -> !nvgpu.device.async.token
+          nvvm.cp.async.commit.group
           {wait}
           {barrier}
           %own = arith.remui %k, %c2 : index
@@ -351,7 +351,7 @@ def test_tensor_core_tile_with_a_pipeline() -> None:
     np.testing.assert_allclose(c, a.astype(np.float32) @ b[:8].astype(np.float32).T, atol=1e-4)
 
 
-@pytest.mark.parametrize("wait", ["", "nvgpu.device_async_wait %g {numGroups = 2 : i32}"])
+@pytest.mark.parametrize("wait", ["", "nvvm.cp.async.wait.group 2"])
 def test_a_missing_or_late_wait_is_a_fault(wait: str) -> None:
     with pytest.raises(Fault, match=r"asynchronous copy still writes.*nvgpu.ldmatrix"):
         _matmul(wait=wait)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc.cli.opt_expect import check
-from mlc.errors import CompilerError, PassError, TargetError, UnsupportedError
+from mlc.errors import CompilerError, PassError, ResourceError, TargetError, UnsupportedError
 from mlc.ir.context import make_context
 from mlc.ir.diagnostics import Diagnostic, DiagnosticError, Place, capture, parse_module
 from mlc.ir.mlir import PassManager, ir
@@ -209,10 +209,18 @@ def test_cpp_failure(module: ir.Module) -> None:
 
 def test_timing_and_dump(module: ir.Module, tmp_path: Path) -> None:
     timing = Timing()
-    run_pipeline(module, "cse,func.func(unit-tag)", instrumentation=Instrumentation(timing=timing, dump_dir=tmp_path / "d"))
+    watch = Instrumentation(timing=timing, dump_dir=tmp_path / "d")
+    run_pipeline(module, "cse,func.func(unit-tag)", instrumentation=watch)
     assert set(timing.seconds) == {"cse", "unit-tag", "(verify)"}
-    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["00_cse.mlir", "01_unit-tag.mlir"]
     assert "test.tag" in (tmp_path / "d" / "01_unit-tag.mlir").read_text()
+    run_pipeline(module, "cse", instrumentation=watch)  # the next stage of a compile: counted on
+    assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["00_cse.mlir", "01_unit-tag.mlir", "02_cse.mlir"]
+
+
+def test_a_dump_that_cannot_be_written_is_no_fault_of_the_pass(module: ir.Module, tmp_path: Path) -> None:
+    (tmp_path / "d" / "00_cse.mlir").mkdir(parents=True)
+    with pytest.raises(ResourceError, match=r"cannot write .*00_cse\.mlir: Is a directory"):
+        run_pipeline(module, "cse", instrumentation=Instrumentation(dump_dir=tmp_path / "d"))
 
 
 def test_every_registered_pass_and_pipeline_is_sound() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from mlc.cli.jobs.common import Answer, Request, build_of, options_of, summary
+from mlc.errors import ResourceError
 from mlc.progress import Report
 
 
@@ -17,7 +18,11 @@ def job(request: Request, report: Report) -> Answer:
     if request["emit"] != "artifact":
         from mlc.driver import emit
 
-        output.write_text(emit(request["model"], options_of(request), request["emit"], progress=report))
+        text = emit(request["model"], options_of(request), request["emit"], progress=report)
+        try:
+            output.write_text(text)
+        except OSError as error:
+            raise ResourceError(f"cannot write {output.absolute()}: {error.strerror or error}") from error
         return {}
     built = build_of(request, report)
     report("write", 0, 0)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mlc.ir.mlir import arith, gpu, ir, memref, nvgpu, scf, vector
+from mlc.ir.mlir import arith, gpu, ir, memref, nvgpu, nvvm, scf, vector
 from mlc.passes.gpu.block import delinearize
 from mlc.passes.gpu.plan import Staged
 from mlc.passes.gpu.product import MatrixProduct, Side
@@ -32,10 +32,10 @@ class TensorCoreProduct(MatrixProduct):
         for s in range(ahead):
             if s < plan.steps:
                 self._copy([side for side in sides if side not in early], index_constant(s), index_constant(s))
-            token = nvgpu.DeviceAsyncCreateGroupOp([]).result
+            nvvm.CpAsyncCommitGroupOp()
 
         def step(i: ir.Value, *carried: ir.Value) -> list[ir.Value]:
-            nvgpu.DeviceAsyncWaitOp(token, numGroups=ahead - 1)
+            nvvm.CpAsyncWaitGroupOp(ahead - 1)
             gpu.BarrierOp()
             following = arith.AddIOp(i, index_constant(ahead)).result
             if plan.steps > ahead:
@@ -43,7 +43,7 @@ class TensorCoreProduct(MatrixProduct):
                 with ir.InsertionPoint(more.then_block):
                     self._copy(sides, following, self._slot(following))
                     scf.YieldOp([])
-            nvgpu.DeviceAsyncCreateGroupOp([])
+            nvvm.CpAsyncCommitGroupOp()
             return self._compute(i, self._slot(i), carried)
 
         return loop(plan.steps, 0, 1, accs, step)
