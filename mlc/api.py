@@ -25,8 +25,9 @@ def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mappi
             dump_dir: str | PathLike[str] | None = None, progress: bool | None = None) -> "Executable":
     """Compiles an ONNX model and returns a callable.
 
-    model: a path, bytes or an onnx.ModelProto. target: `cpu`, `cuda:sm_90a`, `rocm:gfx942`, ... shapes: of inputs whose shape the model
-    leaves open. values: of inputs whose *value* decides a shape. threads: of the CPU runtime. cache: use the compile cache.
+    model: a path, bytes or an onnx.ModelProto. target: `cpu`, `cuda:sm_90a`, `rocm:gfx942`, `rocm:gfx90a,gfx942` (code for both), ...
+    shapes: of inputs whose shape the model leaves open. values: of inputs whose *value* decides a shape. threads: of the CPU runtime.
+    cache: use the compile cache.
     dump_dir: gets the IR of every level. progress: on stderr once a compile takes a second; None: only if stderr is a terminal.
     Raises a subclass of mlc.errors.MlcError.
     """
@@ -34,8 +35,10 @@ def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mappi
 
     from mlc.load import executable
 
+    first, *also = Target.parse_all(target) if isinstance(target, str) else (target,)
     options = CompileOptions(
-        target=Target.parse(target) if isinstance(target, str) else target,
+        target=first,
+        also=tuple(also),
         shapes={name: tuple(int(d) for d in shape) for name, shape in (shapes or {}).items()},
         values={name: np.asarray(value) for name, value in (values or {}).items()},
         dump_dir=None if dump_dir is None else Path(dump_dir),
@@ -71,7 +74,7 @@ def build(model: "ModelSource | LoadedModel", options: CompileOptions, *, cached
                 cache.discard(key)
         artifact = _compile(model, options, report)
         name = Path(fspath(model)).name if isinstance(model, str | PathLike) else "(in memory)"
-        cache.put(key, artifact.save, {"model": name, "target": str(options.target)})
+        cache.put(key, artifact.save, {"model": name, "target": Target.name_all(options.targets)})
     return Built(artifact)
 
 

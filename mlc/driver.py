@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,11 @@ class _Stages:
 
 
 def compile_model(model: ModelSource | LoadedModel, options: CompileOptions, *, progress: Progress | None = None) -> Artifact:
-    """Compiles a model for `options.target`. Raises a subclass of MlcError."""
+    """Compiles a model for `options.target`, and for those beside it. Raises a subclass of MlcError."""
+    if options.also:
+        from mlc.backends.rocm.variants import join  # the only kind of which an artifact holds several
+
+        return join([compile_model(model, _alone(options, target), progress=progress) for target in options.targets])
     backend = backend_of(options.target, options.opt_level)
     with make_context() as context:
         stages, imported = _import(model, options, progress, context)
@@ -74,8 +78,15 @@ def compile_model(model: ModelSource | LoadedModel, options: CompileOptions, *, 
         return Artifact.build(plan=plan, objects=built.objects, weights=_weights(built, imported.weights), extra=extra)
 
 
+def _alone(options: CompileOptions, target: Target) -> CompileOptions:
+    """One architecture of several, its IR in a directory of its own."""
+    return replace(options, target=target, also=(), dump_dir=None if options.dump_dir is None else options.dump_dir / target.arch)
+
+
 def emit(model: ModelSource, options: CompileOptions, level: str, *, progress: Progress | None = None) -> str:
     """The text of one level: graph, tile, task, or one that the target's backend names (gpu, llvm, asm)."""
+    if options.also:
+        raise OptionError(f"--emit {level}: target '{Target.name_all(options.targets)}' has several architectures, expected one")
     backend = backend_of(options.target, options.opt_level)
     if level not in (*LEVELS, *backend.levels):
         raise OptionError(f"--emit {level}: target '{options.target}' has the levels {', '.join((*LEVELS, *backend.levels))}")

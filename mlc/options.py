@@ -37,6 +37,7 @@ def env(name: str) -> str | None:
 class CompileOptions:
     """Everything but the model that decides a compile.
 
+    also: further architectures of the target's kind that the artifact shall hold code for.
     shapes: static shapes of inputs whose shape the model leaves open; for a sequence a list of shapes, None for an empty optional.
     values: arrays (or a list, or None, in the same way) of inputs whose *value* fixes shapes.
     dump_dir: gets the IR of every level. timing: the driver records the time of every pass.
@@ -48,6 +49,12 @@ class CompileOptions:
     dump_dir: Path | None = None
     timing: bool = False
     opt_level: int = 3
+    also: "tuple[Target, ...]" = ()
+
+    @property
+    def targets(self) -> "tuple[Target, ...]":
+        """All architectures."""
+        return self.target, *self.also
 
     def __post_init__(self) -> None:
         if self.opt_level not in OPT_LEVELS:

@@ -5,7 +5,7 @@ stand in a reproducer or an artifact. The GPU rows describe the chip named in th
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -85,6 +85,11 @@ class Target:
         if twice is not None:
             raise TargetError(f"target '{text}' names {twice} twice")
         return targets
+
+    @staticmethod
+    def name_all(targets: "Sequence[Target]") -> str:
+        """What `parse_all` takes."""
+        return ",".join([str(targets[0]), *(str(t).partition(":")[2] for t in targets[1:])])
 
     @staticmethod
     def host() -> "Target":
@@ -216,6 +221,9 @@ def _override(text: str, item: str) -> tuple[str, int | tuple[str, ...]]:
         raise _unknown(f"unknown target fact '{key}' in '{text}'", key, _OVERRIDABLE)
     if key in _LISTS:
         names = tuple(f for f in value.split("+") if f)
+        known = {atom for rows in _FACTS.values() for row in rows.values() for atom in row.atoms}
+        if key == "atoms" and (unknown := next((n for n in names if n not in known), None)):
+            raise _unknown(f"unknown atom '{unknown}' in '{text}'", unknown, sorted(known))
         return key, tuple(sorted(names)) if key == "features" else names
     if not value.isdecimal():
         raise TargetError(f"target fact '{key}' must be a whole number, found '{value}' in '{text}'")

@@ -58,13 +58,16 @@ def command(model: str, output: str | None, options: dict[str, Any], emit: str, 
 def show(common: Common, source: Path, destination: Path, answer: dict[str, Any]) -> None:
     """The short report of a compile."""
     how = "from the cache" if answer["hit"] else "compiled"
+    variants = answer["variants"] or {"": answer}
     common.say(f"{source} -> {destination}")
     common.say(table([
         ("target", answer["target"]),
         ("inputs", ", ".join(f"{s['name']} {tensor(s)}" for s in answer["inputs"]) or "none"),
         ("outputs", ", ".join(f"{s['name']} {tensor(s)}" for s in answer["outputs"])),
-        ("kernels", f"{len(answer['kernels'])}, launched {answer['launches']} times"),
-        ("memory", f"weights {format_size(answer['weights']['bytes'])}, arena {format_size(answer['arena_bytes'])}"),
+        *((f"kernels {arch}".strip(), f"{len(code['kernels'])}, launched {code['launches']} times")
+          for arch, code in variants.items()),
+        ("memory", f"weights {format_size(answer['weights']['bytes'])}, "
+                   f"arena {' or '.join(format_size(code['arena_bytes']) for code in variants.values())}"),
         ("file", format_size(answer["file_bytes"])),
         ("time", f"{sum(answer['seconds'].values()):.2f} s ({how})"),
     ]))

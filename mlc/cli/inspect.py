@@ -42,10 +42,14 @@ def _artifact(common: Common, path: str, answer: dict[str, Any], shown: int) -> 
     rows = [("input", s["name"], tensor(s), "fixed at compile time" if "value" in s else "") for s in answer["inputs"]]
     common.say(table(rows + [("output", s["name"], tensor(s), "") for s in answer["outputs"]]))
     weights = answer["weights"]
-    common.say(f"memory: {weights['count']} weights, {format_size(weights['bytes'])}; arena {format_size(answer['arena_bytes'])}; "
-               f"code {format_size(sum(answer['objects'].values()))}")
-    kernels = answer["kernels"]
-    common.say(f"{len(kernels)} kernels, launched {answer['launches']} times:")
+    common.say(f"memory: {weights['count']} weights, {format_size(weights['bytes'])}; code {format_size(sum(answer['objects'].values()))}")
+    for arch, code in (answer["variants"] or {"": answer}).items():
+        _code(common, f"{arch}: " if arch else "", code, shown)
+
+
+def _code(common: Common, label: str, code: dict[str, Any], shown: int) -> None:
+    kernels = code["kernels"]
+    common.say(f"{label}{len(kernels)} kernels, launched {code['launches']} times; arena {format_size(code['arena_bytes'])}:")
     resources = any("registers" in k for k in kernels)  # a GPU's
     common.say(table([_kernel(k, resources) for k in kernels[:shown]],
                      ("kernel", "grid", *(("threads", "registers", "spills", "shared") if resources else ()), "launches", "nodes")))

@@ -60,7 +60,8 @@ def compiling(function: Command) -> Command:
     """Adds what decides a compile (--target, --shape, --value, -O, --no-cache), handed over as one `options` request part."""
     from functools import wraps
 
-    @click.option("--target", default="cpu", show_default=True, help="cpu, cuda, cuda:sm_90a, rocm:gfx942, ... (mlc doctor lists them).")
+    @click.option("--target", default="cpu", show_default=True,
+                  help="cpu, cuda, cuda:sm_90a, rocm:gfx942, rocm:gfx90a,gfx942 (both), ... (mlc doctor lists them).")
     @click.option("--shape", "shapes", multiple=True, metavar="NAME=DIMxDIM", help="Shape of an input that the model leaves open.")
     @click.option("--value", "values", multiple=True, metavar="NAME=2,3|@FILE.npy", help="Value of an input that decides shapes.")
     @click.option("-O", "opt_level", type=click.IntRange(0, 3), default=3, show_default=True, help="0: no optimisation ... 3: all.")
@@ -71,7 +72,7 @@ def compiling(function: Command) -> Command:
         from mlc.target import DEFAULT_ARCH, Target
 
         parsed = _unique([parse_shape(text) for text in shapes], "--shape")
-        canonical = str(Target.parse(target))
+        canonical = Target.name_all(Target.parse_all(target))
         kind = target.partition(",")[0].strip()
         if kind in DEFAULT_ARCH and present(kind) is None:
             click.echo(f"mlc: no GPU for --target {kind} here, compiling for {kind}:{DEFAULT_ARCH[kind]}", err=True)

@@ -1,6 +1,7 @@
 """ONNX models to ROCm artifacts, without a GPU: what the plan records, and kernels as files."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,31 @@ def test_kernels_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(p.suffix for p in (tmp_path / "out").glob("kernel_0*")) == [".hsaco", ".json"]
     assert run(compile_) == 1
     assert "--emit kernels takes --output-dir DIR" in capsys.readouterr().err
+
+
+def test_two_architectures_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MLC_CACHE_DIR", str(tmp_path / "cache"))
+    source, made = tmp_path / "m.onnx", tmp_path / "m.mlc"
+    onnx.save(product(), source)
+    compile_ = ["compile", str(source), "-o", str(made), "--target"]
+    assert run([*compile_, "rocm:gfx90a,gfx1100"]) == 0
+    said = capsys.readouterr().out
+    assert "rocm:gfx90a,gfx1100" in said and "kernels gfx90a" in said and "kernels gfx1100" in said and "(compiled)" in said
+    assert run([*compile_, "rocm:gfx90a,gfx1100"]) == 0 and "from the cache" in capsys.readouterr().out
+    assert run([*compile_, "rocm:gfx90a"]) == 0 and "(compiled)" in capsys.readouterr().out
+    assert run([*compile_, "rocm:gfx90a,gfx1100"]) == 0 and "from the cache" in capsys.readouterr().out
+    assert run(["inspect", str(made)]) == 0
+    assert re.findall(r"^(gfx\w+): \d+ kernels", capsys.readouterr().out, re.MULTILINE) == ["gfx1100", "gfx90a"]
+    assert run(["inspect", str(made), "--json"]) == 0
+    variants = json.loads(capsys.readouterr().out)["variants"]
+    assert [k["wavefront"] for arch in ("gfx90a", "gfx1100") for k in variants[arch]["kernels"][:1]] == [64, 32]
+    assert run(["compile", str(source), "--target", "rocm:gfx90a,gfx1100", "--emit", "asm"]) == 1
+    assert "'rocm:gfx90a,gfx1100' has several architectures, expected one" in capsys.readouterr().err
+
+
+def test_targets_are_named_as_they_are_parsed() -> None:
+    text = "rocm:gfx90a,sms=110,gfx942,atoms="
+    assert Target.name_all(Target.parse_all(text)) == text and Target.parse_all(text)[1].atoms == ()
+    with pytest.raises(TargetError, match=r"unknown atom 'mfma.f32_16x16x16_f18'(.|\n)*did you mean 'mfma.f32_16x16x16_f16'"):
+        Target.parse("rocm:gfx942,atoms=mfma.f32_16x16x16_f18")

@@ -3,19 +3,25 @@
 import gc
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from mlc.artifact import Artifact
+from mlc.backends.rocm.code_object import read_code_object
 from mlc.backends.rocm.device import HipDevice, choose_gpu
 from mlc.backends.rocm.hip_api import Hip
 from mlc.backends.rocm.runtime import RocmProgram
 from mlc.backends.rocm.variants import architectures, join, variant
+from mlc.driver import compile_model
 from mlc.errors import ArtifactError, CompilerError, InputError, ResourceError, TargetError
+from mlc.options import CompileOptions
 from mlc.runtime.gpu_run import Set
+from mlc.target import Target
 
 KERNEL = b"\x7fELFdouble_it\0"
 
@@ -126,6 +132,26 @@ def test_an_artifact_for_other_gpus(library: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("FAKE_HIP_ARCHS", archs)
     with pytest.raises(TargetError, match=message):
         RocmProgram(join([artifact("gfx90a"), artifact("gfx942")]), hip=Hip(library))
+
+
+def test_a_model_compiled_for_two_architectures(library: str, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each, its own code object and launches; the fake's kernel stands for the code."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1 << 18])
+    nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [x], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1 << 18])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    first, *also = Target.parse_all("rocm:gfx942,gfx1100,sms=48")
+    made = compile_model(model, CompileOptions(first, also=tuple(also)))
+    assert made.target == "rocm:gfx942,gfx1100" and made.plan["variants"]["gfx1100"]["target"] == "rocm:gfx1100,sms=48"
+    for arch in ("gfx1100", "gfx942"):
+        monkeypatch.setenv("FAKE_HIP_ARCHS", arch)
+        (kernel,) = variant(made, arch).plan["kernels"]
+        assert read_code_object(made.objects[kernel["object"]]).arch == arch
+        coded = replace(made, objects={kernel["object"]: b"\x7fELF" + kernel["symbol"].encode() + b"\0"})
+        program = RocmProgram(coded, hip=Hip(library))
+        program.run([np.ones(1 << 18, np.float32)], [np.zeros(1 << 18, np.float32)])
+        launched = calls(log, "hipModuleLaunchKernel")[-1]
+        assert launched == f"hipModuleLaunchKernel {kernel['symbol']} {kernel['blocks']} {kernel['threads']} 0"
 
 
 def test_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mlc.api import Built, build
 from mlc.artifact import Artifact, TensorSpec, plan_tensors
+from mlc.backends.rocm.variants import architectures, variant
 from mlc.errors import InputError, OptionError
 from mlc.options import CompileOptions, load_npy, parse_value
 from mlc.progress import Report
@@ -27,8 +28,10 @@ def options_of(request: Request) -> CompileOptions:
             raise OptionError(f"--value names {name!r} twice")
         values[name] = array
     dump_dir = request.get("dump_dir")
+    target, *also = Target.parse_all(request["target"])
     return CompileOptions(
-        target=Target.parse(request["target"]),
+        target=target,
+        also=tuple(also),
         shapes={name: tuple(shape) for name, shape in request["shapes"].items()},
         values=values,
         dump_dir=None if dump_dir is None else Path(dump_dir),
@@ -70,9 +73,9 @@ def make_inputs(exe: Executable, given: Sequence[str], seed: int, random: bool =
 
 
 def summary(artifact: Artifact) -> Answer:
-    """What people want to know of an artifact."""
+    """What people want to know of an artifact; of one for several architectures, `variants` has what is a single one's."""
     plan = artifact.plan
-    kernels = plan.get("kernels", [])
+    variants = {arch: _code(variant(artifact, arch).plan) for arch in architectures(artifact)} if "variants" in plan else {}
     weights = specs(artifact, "weights")
     largest = sorted(weights, key=lambda s: -s.bytes)[:5]
     return {
@@ -82,11 +85,16 @@ def summary(artifact: Artifact) -> Answer:
         "inputs": [_spec(s) for s in specs(artifact, "inputs")],
         "outputs": [_spec(s) for s in specs(artifact, "outputs")],
         "weights": {"count": len(weights), "bytes": sum(s.bytes for s in weights), "largest": [_spec(s) for s in largest]},
-        "arena_bytes": plan.get("arena_bytes", 0),
         "objects": {name: len(data) for name, data in artifact.objects.items()},
-        "kernels": kernels,
-        "launches": sum(k.get("launches", 1) for k in kernels),
+        "variants": variants,
+        **(_code(plan) if not variants else {}),
     }
+
+
+def _code(plan: Mapping[str, Any]) -> Answer:
+    """What is code's for one architecture."""
+    kernels = plan.get("kernels", [])
+    return {"arena_bytes": plan.get("arena_bytes", 0), "kernels": kernels, "launches": sum(k.get("launches", 1) for k in kernels)}
 
 
 def _spec(spec: TensorSpec) -> Answer:
