@@ -5,7 +5,12 @@
 A model is DIR/NAME.onnx with NAME.npz beside it: in0, in1, ... in the order of the graph's inputs, out0, ... as the framework computed.
 NAME is `<model>.<style>`, the style telling how it was exported; `resnet50` alone means all its styles. Each model runs in a child process,
 so that a crash, a hang or a hunger for memory is a row of the table. With --compile-only nothing is run, and the target's device need not
-be there. Exit code: 1 if a model failed or is inaccurate.
+be there; the table then has what kernels use of a GPU: how many of them spill registers, the most registers of a thread and shared memory
+of a block, and the least occupancy (of a multiprocessor's or SIMD's places for warps, as registers and shared memory allow).
+
+    python test/models/zoo_check.py DIR --compile-only --target rocm:gfx942
+
+Exit code: 1 if a model failed or is inaccurate, or, with --compile-only, a kernel spills.
 """
 
 import argparse
@@ -46,6 +51,7 @@ class Row:
     empty: bool = False  # the outputs are zero or vanish: they say nothing
     half: bool = False
     compiled: bool = False  # and not run
+    resources: dict[str, float] = field(default_factory=dict)  # of a GPU, with compiled
     latency_ms: float = float("nan")
     ort_ms: float = float("nan")
     seconds: dict[str, float] = field(default_factory=dict)
@@ -53,7 +59,7 @@ class Row:
     @property
     def ok(self) -> bool:
         if self.problem or self.compiled:
-            return not self.problem
+            return not self.problem and not self.resources.get("spills")
         if self.half:  # classes of nearly equal scores may change places, and the two references are as far from each other
             return self.torch_error <= HALF_TOLERANCE
         return max(self.ort_error, self.torch_error) <= TOLERANCE and (self.argmax or self.empty)
@@ -61,15 +67,18 @@ class Row:
     def cells(self) -> list[str]:
         head = [self.model, self.style]
         if self.problem:
-            return [*head, *[""] * 8, self.problem.replace("|", "\\|")]
+            return [*head, *[""] * (len(COMPILED if self.compiled else HEADER) - 3), self.problem.replace("|", "\\|")]
         if self.compiled:
-            return [*head, str(self.kernels), str(self.launches), f"{self.compile_s:.1f}", *[""] * 6]
+            used = [f"{self.resources[key]:g}" if key in self.resources else "" for key in RESOURCES]
+            return [*head, str(self.kernels), str(self.launches), f"{self.compile_s:.1f}", *used]
         ratio = self.ort_ms / self.latency_ms
         return [*head, str(self.kernels), str(self.launches), f"{self.compile_s:.1f}", f"{self.ort_error:.1e}", f"{self.torch_error:.1e}",
                 "-" if self.empty else "yes" if self.argmax else "NO", f"{self.latency_ms:.2f}", f"{self.ort_ms:.2f}",
                 f"{ratio:.2f}" + ("" if self.ok else " INACCURATE")]
 
 
+RESOURCES = ("spills", "registers", "shared KiB", "occupancy")
+COMPILED = ["model", "style", "kernels", "launches", "compile s", *RESOURCES]
 HEADER = ["model", "style", "kernels", "launches", "compile s", "error/ORT", "error/torch", "argmax", "mlc ms", "ORT ms", "ORT/mlc"]
 
 
@@ -99,7 +108,7 @@ def check(path: Path, target: str, compile_only: bool, threads: int, latency: bo
     row.kernels, row.launches = len(artifact.plan["kernels"]), sum(k["launches"] for k in artifact.plan["kernels"])
     row.half = any(a.dtype == np.float16 for a in framework)
     if compile_only:
-        row.compiled = True
+        row.compiled, row.resources = True, resources(artifact.plan["kernels"])
         return row
     _stage("ort")
     reference = ort_reference(str(path), optimise=True, threads=threads)
@@ -120,6 +129,16 @@ def check(path: Path, target: str, compile_only: bool, threads: int, latency: bo
         rows = measure({"mlc": lambda: exe(*inputs), "ort": lambda: reference.run(feeds)}, LATENCY_SECONDS)
         row.latency_ms, row.ort_ms = (r["median"] * 1e3 for r in rows)
     return row
+
+
+def resources(kernels: list[dict[str, Any]]) -> dict[str, float]:
+    """What the kernels of a GPU's plan use, at the worst; the occupancy only where the plan records it."""
+    if not any("registers" in k for k in kernels):
+        return {}
+    shared = max(sum(k.get(key, 0) for key in ("shared_bytes", "static_shared_bytes", "lds_bytes")) for k in kernels)
+    found: dict[str, float] = {"spills": sum(k.get("spill_bytes", 0) > 0 or k.get("scratch_bytes", 0) > 0 for k in kernels),
+                               "registers": max(k.get("registers", 0) for k in kernels), "shared KiB": round(shared / 1024, 1)}
+    return found | ({"occupancy": min(k["occupancy"] for k in kernels)} if all("occupancy" in k for k in kernels) else {})
 
 
 def distance(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
@@ -183,7 +202,7 @@ def supervised(path: Path, options: argparse.Namespace) -> Row:
     stage = messages[-1]["stage"] if messages else "start"
     code = child.returncode
     crash = f"{signal.Signals(-code).name}: " if code < 0 and not err.startswith("no result") else ""
-    return Row(*split_name(path.stem), problem=f"{stage}: {crash}{_cause(err)}")
+    return Row(*split_name(path.stem), problem=f"{stage}: {crash}{_cause(err)}", compiled=options.compile_only)
 
 
 def _cause(err: str) -> str:
@@ -199,7 +218,8 @@ def split_name(stem: str) -> tuple[str, str]:
 
 
 def markdown(rows: list[Row]) -> str:
-    lines = [f"| {' | '.join(HEADER)} |", "|" + "---|" * len(HEADER)]
+    header = COMPILED if rows[0].compiled else HEADER
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     return "\n".join([*lines, *(f"| {' | '.join(row.cells())} |" for row in rows)]) + "\n"
 
 

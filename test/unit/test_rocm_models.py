@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -135,3 +136,24 @@ def test_targets_are_named_as_they_are_parsed() -> None:
     assert Target.name_all(Target.parse_all(text)) == text and Target.parse_all(text)[1].atoms == ()
     with pytest.raises(TargetError, match=r"unknown atom 'mfma.f32_16x16x16_f18'(.|\n)*did you mean 'mfma.f32_16x16x16_f16'"):
         Target.parse("rocm:gfx942,atoms=mfma.f32_16x16x16_f18")
+
+
+@pytest.mark.parametrize(("arch", "dtype", "instruction"), [
+    ("gfx90a", np.float16, "v_mfma_f32_16x16x16f16"), ("gfx90a", np.float32, "v_mfma_f32_16x16x4f32"),
+    ("gfx942", np.float16, "v_mfma_f32_16x16x16_f16"), ("gfx942", np.float32, "v_mfma_f32_16x16x4_f32"),
+    ("gfx1100", np.float16, "v_wmma_f32_16x16x16_f16"), ("gfx1201", np.float16, "v_wmma_f32_16x16x16_f16")])
+def test_products_and_convolutions_use_matrix_instructions_and_no_scratch(arch: str, dtype: Any, instruction: str) -> None:
+    """Twelve stages of a product, and a 3x3 convolution: enough for LLVM to run out of registers if loops were unrolled."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    weights = {"w": np.zeros((768, 512), dtype), "k": np.zeros((256, 256, 3, 3), dtype)}
+    values = [helper.make_tensor_value_info(n, kind, s) for n, s in (("x", [128, 768]), ("i", [1, 256, 14, 14]))]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Conv", ["i", "k"], ["z"], pads=[1, 1, 1, 1])]
+    outs = [helper.make_tensor_value_info(n, kind, s) for n, s in (("y", [128, 512]), ("z", [1, 256, 14, 14]))]
+    graph = helper.make_graph(nodes, "g", values, outs, [numpy_helper.from_array(a, n) for n, a in weights.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    options = CompileOptions(target=Target.parse(f"rocm:{arch}"))
+    text = emit(model, options, "asm")
+    assert text.count(instruction) >= 4
+    assert re.search(r"global_load_(dwordx4|b128)", text) and re.search(r"ds_(read|load)_b128", text)
+    kernels = compile_model(model, options).plan["kernels"]
+    assert all(k["spill_bytes"] == k["scratch_bytes"] == 0 for k in kernels)

@@ -13,6 +13,7 @@ PAD = 16  # bytes between rows of a staged factor, so that eight neighbouring ro
 STEPS = (128, 64, 32)  # bytes of a factor's row in one stage
 IN_FLIGHT = 24 << 10  # bytes of copies on their way in one block: what an SM's share of bandwidth times the latency of memory comes to
 MOST_STAGES = 8
+CARRIED = 160  # bytes of the next stage that a thread may hold: beside sums, fragments and addresses, more would not fit its registers
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,10 @@ def choose(product: Product, unit: Unit, warps: int, alignment: Mapping[ir.Value
             continue
         down, across, deep = min(_shares(warps, step // unit.depth), key=lambda shares: _work(product, unit, shares, step))
         one = MmaPlan.of(product, unit, (down, across, deep), step, 1, alignment)
-        for stages in _stages(unit, max(1, one.staged_elements * size), -(-depth // step)):
+        stage = one.staged_elements * size
+        if not unit.streams and stage > CARRIED * one.threads and step > steps[-1]:
+            continue
+        for stages in _stages(unit, max(1, stage), -(-depth // step)):
             plan = MmaPlan.of(product, unit, (down, across, deep), step, stages, alignment)
             if plan.workspace <= budget:
                 return plan

@@ -32,7 +32,7 @@ class WaveProduct(MatrixProduct):
         accs = self._zeros([plan.unit.atom.c.size])
         sides = [(s, s.staged) for s in (self.left, self.right) if s.staged is not None]
         if not sides:
-            return loop(plan.steps, 0, 1, accs, lambda i, *c: self._compute(i, index_constant(0), c))
+            return _rolled(loop(plan.steps, 0, 1, accs, lambda i, *c: self._compute(i, index_constant(0), c)))
 
         def store(values: list[list[ir.Value]], slot: ir.Value) -> None:
             for (side, staged), own in zip(sides, values):
@@ -52,7 +52,7 @@ class WaveProduct(MatrixProduct):
             return sums
 
         store(load(index_constant(0)), index_constant(0))
-        accs = loop(plan.steps - 1, 0, 1, accs, step)
+        accs = _rolled(loop(plan.steps - 1, 0, 1, accs, step))
         gpu.BarrierOp()
         last = index_constant(plan.steps - 1)
         return self._compute(last, self._slot(last), accs)
@@ -234,6 +234,14 @@ class WaveProduct(MatrixProduct):
 def _element_part(terms: Sequence[Term], element: int) -> int:
     """What an element's number in the fragment adds to a row or column."""
     return sum(t.value(0, element) for t in terms if t.source == "element")
+
+
+def _rolled(results: list[ir.Value]) -> list[ir.Value]:
+    """The results of a loop that LLVM is not to unroll: it would move the loads of many stages ahead, and run out of registers."""
+    owner = results[0].owner
+    if not isinstance(owner, ir.Block) and owner.name == "scf.for":
+        owner.attributes["loop_annotation"] = ir.Attribute.parse("#llvm.loop_annotation<unroll = <disable = true>>")
+    return results
 
 
 def _scalar(fragment: ir.Value) -> ir.Value:

@@ -14,6 +14,7 @@
 // MFMA: gpu.barrier
 // MFMA: vector.load {{.*}}#gpu.address_space<workgroup>>, vector<8xf16>
 // MFMA: amdgpu.mfma 16x16x16 {{.*}} : vector<4xf16>, vector<4xf16>, vector<4xf32>
+// MFMA: loop_annotation = #
 // GFX11: gpu.func @kernel_0
 // GFX11-SAME: known_block_size = array<i32: 128, 1, 1>
 // GFX11: amdgpu.wmma 16x16x16 {{.*}} : vector<16xf16>, vector<16xf16>, vector<8xf32>
