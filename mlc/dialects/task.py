@@ -81,8 +81,8 @@ class EndOp(TaskOp, name="end"):
 class AllocOp(TaskOp, name="alloc"):
     """Memory of one block at a level ("shared" or "register"); uninitialised.
 
-    `pitch` is the distance between rows (of the last dimension) in elements, if not the row's length; `offset` is the place in the block's
-    shared memory in bytes.
+    Of a register buffer each thread has the elements that it writes; only it reads them. `pitch` is the distance between rows (of the last
+    dimension) in elements, if not the row's length; `offset` is the place in the block's shared memory in bytes.
 
     Example:
       %s = "task.alloc"() {level = "shared"} : () -> memref<16x64xf32>
@@ -111,7 +111,9 @@ class ForeachOp(TaskOp, name="foreach"):
 
     The body reads by `task.load`; results leave through `task.store`. `map` distributes the box [points, reduction points], both flattened
     row-major, over the block's threads. It covers at least that box: what is beyond is left out. Several threads may share the reduction
-    of a point, and join their parts, if the reduction is associative.
+    of a point, and join their parts, if the reduction is associative. `columns` are dimensions of the extents that lie along the map's
+    second dimension instead of the first; a reduction is then one thread's. In a kernel with rows (`gpu.rows`), where threads share a row,
+    all of them do an op that has one point per row, and the first of them stores it to memory.
 
     Example:
       "task.foreach"() ({
@@ -124,21 +126,26 @@ class ForeachOp(TaskOp, name="foreach"):
 
     extents: list
     map: TaskMap | None = None
+    columns: list = []
     body: Region
 
     def check(self) -> None:
         if len(self.body.blocks[0].arguments) != len(self.extents):
             raise VerifyError(f"body takes {len(self.extents)} indices, got {len(self.body.blocks[0].arguments)}")
+        if sorted(set(self.columns)) != self.columns or any(not 0 <= d < len(self.extents) for d in self.columns):
+            raise VerifyError(f"has columns {self.columns}, expected dimensions of its {len(self.extents)} extents, ascending")
         if self.map is not None:
             self._check_map(self.map)
 
     def _check_map(self, map_: TaskMap) -> None:
         reduces = [v for v in self.body.blocks[0].operations if v.operation.name == "task.reduce"]
-        box = (prod(self.extents), max((prod(v.operation.opview.py("extents")) for v in reduces), default=1))
+        columns = [n for d, n in enumerate(self.extents) if d in self.columns]
+        depth = prod(columns) if columns else max((prod(v.operation.opview.py("extents")) for v in reduces), default=1)
+        box = (prod(n for d, n in enumerate(self.extents) if d not in self.columns), depth)
         if map_.rank != 2 or any(have < need for have, need in zip(map_.shape, box)):
             raise VerifyError(f"map {map_} covers {list(map_.shape)}, expected at least {list(box)}: points, reduction points")
         shared = any(d.spatial and d.dim == 1 for d in map_.digits())
-        if shared and not all(all(v.operation.opview.py("combine")) for v in reduces):
+        if shared and not columns and not all(all(v.operation.opview.py("combine")) for v in reduces):
             raise VerifyError(f"map {map_} shares a reduction among threads that must run in order")
         kernel = self.operation.parent
         if kernel is None or kernel.name != "task.kernel":

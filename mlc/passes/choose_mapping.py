@@ -9,12 +9,13 @@ from mlc.dialects._ext import operations, to_attr
 from mlc.errors import CompilerError
 from mlc.ir.mlir import ir
 from mlc.layout.mapping import TaskMap, repeat, spatial
-from mlc.passes.gpu.block import WIDEST, aligned_lanes
+from mlc.passes.gpu.block import HALVES, WIDEST, aligned_lanes
 from mlc.passes.gpu.contraction import Product, product_of
 from mlc.passes.gpu.hopper.operand import STEP
 from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, choose_warpgroups, result_bytes
 from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
 from mlc.passes.gpu.plan import MmaPlan, choose, warps_wanted
+from mlc.passes.gpu.row_plan import choose_rows
 from mlc.passes.gpu.unit import Unit, unit_for
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.body import Body
@@ -98,27 +99,29 @@ class _Kernel:
             self.kernel.attributes["threads"] = to_attr(1)  # opaque: sequential code
             return
         self.kernel.attributes["alignment"] = to_attr([self.aligned[b] for b in self.buffers])
+        rows = None if self._mmas() else choose_rows(self.body, self.aligned, self.target)
         self._pitches()
         wide = self._warpgroups()
         products = {} if wide else self._products()
         foreaches = [v.operation for v in self.body.operations if v.operation.name == "task.foreach"]
         bodies = {op: Body(op, self.memory) for op in foreaches}
-        threads = wide.workers if wide else max([plan.threads for plan in products.values()], default=0)
+        threads = rows.threads if rows else wide.workers if wide else max([plan.threads for plan in products.values()], default=0)
         threads = threads or max([_wanted(b) for b in bodies.values()], default=LEAST)
         everybody = wide.threads if wide else threads
         self.kernel.attributes["threads"] = to_attr(everybody)
         crossing = 0
         for op, body in bodies.items():
-            map_ = self._map(body, threads)
+            map_ = op.opview.py("map") or self._map(body, threads)
             op.attributes["map"] = to_attr(map_)
             sharing = volume([d.extent for d in map_.digits() if d.spatial and d.dim == 1])
-            if sharing > self.target.warp:
+            if sharing > self.target.warp and body.reductions:
                 crossing = max(crossing, max(len(list(r.results)) for r in body.reductions))
-        self._places(products, wide, 8 * crossing * -(-everybody // self.target.warp))
+        self._places(products, wide, 8 * HALVES * crossing * -(-everybody // self.target.warp))
 
     # -- buffers ----------------------------------------------------------------------------------------------------
     def _allocs(self) -> list[ir.Operation]:
-        return [v.operation for v in self.body.operations if v.operation.name == "task.alloc"]
+        """Those in shared memory."""
+        return [v.operation for v in self.body.operations if v.operation.name == "task.alloc" and v.py("level") == "shared"]
 
     def _pitches(self) -> None:
         """Rows are padded so that what neighbouring rows are read or written by lies in different banks."""

@@ -19,6 +19,7 @@ from mlc.passes.gpu.hopper.product import WarpGroupProduct
 from mlc.passes.gpu.hopper.tma import TENSOR_MAPS
 from mlc.passes.gpu.mma import TensorCoreProduct
 from mlc.passes.gpu.plan import MmaPlan
+from mlc.passes.gpu.row_foreach import RowForeach
 from mlc.passes.gpu.unit import Unit
 from mlc.passes.gpu.wave import WaveProduct
 from mlc.passes.registry import Pass, PassContext
@@ -126,8 +127,10 @@ class _Kernel:
                         self._alloc(op, team)
                     case "task.foreach":
                         team.wait()
-                        team.order(*_touched(op), overlaps)
-                        MappedForeach(op, team).emit()
+                        reads, writes = _touched(op)
+                        team.order(reads - team.registers.keys(), writes - team.registers.keys(), overlaps)
+                        of_rows = bool(op.opview.py("columns")) or not team.registers.keys().isdisjoint(reads | writes)
+                        (RowForeach if of_rows else MappedForeach)(op, team).emit()
                     case "task.mma":
                         self._mma(op, team, overlaps, maps)
                     case "task.end" | "task.barrier":
@@ -138,8 +141,10 @@ class _Kernel:
 
     def _alloc(self, op: ir.Operation, team: Block) -> None:
         value, pitch, offset = op.results[0], op.opview.py("pitch"), op.opview.py("offset")
+        if op.opview.py("level") == "register":
+            team.registers[value] = {}
         if offset is None:
-            return  # nobody uses it
+            return  # in registers, or nobody uses it
         shape = list(value.type.shape)
         count = volume(shape[:-1]) * pitch if pitch else volume(shape)
         if pitch:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 
-from mlc.ir.mlir import arith, gpu, ir, memref
-from mlc.passes.task.flat import Access, Memory, index_constant
+from mlc.ir.mlir import arith, gpu, ir, memref, scf
+from mlc.passes.task.flat import Access, Memory, index_constant, load_scalar
 from mlc.passes.tile.model import element_bytes, volume
 
 WIDEST = 16  # bytes of the widest load or store of a thread
 SHARED = "#gpu.address_space<workgroup>"
+HALVES = 2  # of the memory in which warps join their parts: taken in turns, so that an exchange needs one barrier
 GLOBAL = "#gpu.address_space<global>"
 
 
@@ -102,7 +103,8 @@ class Block:
     """What the emitters of one kernel share. env: task-level values -> values of the gpu.func.
 
     alignment: bytes, per kernel argument. scratch: offset of the memory in which warps join their parts of a reduction. constants: kernel
-    arguments that may be read at once; `dependent`: others only after `wait`.
+    arguments that may be read at once; `dependent`: others only after `wait`. registers: per register buffer, the thread's values by their
+    place among its points. exchanged: those of the two halves of `scratch` that some threads may still read.
     """
 
     warp: int
@@ -117,6 +119,8 @@ class Block:
     dependent: bool
     written: set[ir.Value] = field(default_factory=set)
     read: set[ir.Value] = field(default_factory=set)
+    registers: dict[ir.Value, dict[tuple[int, ...], ir.Value]] = field(default_factory=dict)
+    exchanged: set[int] = field(default_factory=set)
 
     def shared(self, offset: int, elements: int, element: ir.Type) -> ir.Value:
         """A flat buffer at `offset` bytes of the block's shared memory."""
@@ -138,6 +142,26 @@ class Block:
         gpu.BarrierOp()
         self.written.clear()
         self.read.clear()
+
+    def exchange(self, parts: Sequence[ir.Value], place: ir.Value) -> list[ir.Value]:
+        """Each part as it is in lane 0 of the warp with number `place`, for all threads of the block, through `scratch`.
+
+        One barrier: the next exchange goes through the other half.
+        """
+        half = 1 if self.exchanged == {0} else 0
+        if half in self.exchanged:
+            gpu.BarrierOp()
+        warps = self.threads // self.warp
+        number, lane = delinearize(self.thread, [warps, self.warp])
+        buffers = [self.shared(self.scratch + 8 * (HALVES * i + half) * warps, warps, p.type) for i, p in enumerate(parts)]
+        leads = scf.IfOp(arith.CmpIOp(arith.CmpIPredicate.eq, lane, index_constant(0)).result)
+        with ir.InsertionPoint(leads.then_block):
+            for p, buffer in zip(parts, buffers):
+                memref.StoreOp(p, buffer, [number])
+            scf.YieldOp([])
+        gpu.BarrierOp()
+        self.exchanged = {half}
+        return [load_scalar(buffer, place) for buffer in buffers]
 
     def order(self, reads: set[ir.Value], writes: set[ir.Value], overlaps: Mapping[ir.Value, set[ir.Value]]) -> None:
         """A barrier in front of an op, if it touches what others wrote or overwrites what they read since the last one.

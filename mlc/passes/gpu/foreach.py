@@ -52,7 +52,7 @@ class MappedForeach(Body):
         if self.map.workers == self.team.threads or self.sharing > 1:
             self._nest(self._repeats(POINTS), self._own(POINTS))
             return
-        busy = scf.IfOp(_below(self.team.thread, self.map.workers))
+        busy = scf.IfOp(below(self.team.thread, self.map.workers))
         with ir.InsertionPoint(busy.then_block):
             self._nest(self._repeats(POINTS), self._own(POINTS))
             scf.YieldOp([])
@@ -80,9 +80,9 @@ class MappedForeach(Body):
     def _point(self, point: ir.Value) -> None:
         extents = list(self.extents.values())
         count = volume(extents)
-        valid = _below(point, count) if self.map.shape[POINTS] > count else None
+        valid = below(point, count) if self.map.shape[POINTS] > count else None
         if self.map.workers < self.team.threads and self.sharing > 1:
-            busy = _below(self.team.thread, self.map.workers)
+            busy = below(self.team.thread, self.map.workers)
             valid = busy if valid is None else arith.AndIOp(valid, busy).result
         if self.sharing == 1:
             if valid is None:
@@ -187,7 +187,7 @@ class MappedForeach(Body):
                     repeats[1:], arith.AddIOp(at, arith.MulIOp(i, step).result).result, c))
             if not beyond:
                 return one(at, carried)
-            branch = scf.IfOp(_below(at, count), [v.type for v in carried], has_else=True)
+            branch = scf.IfOp(below(at, count), [v.type for v in carried], has_else=True)
             with ir.InsertionPoint(branch.then_block):
                 scf.YieldOp(one(at, carried))
             with ir.InsertionPoint(branch.else_block):
@@ -199,10 +199,7 @@ class MappedForeach(Body):
     def _across(self, names: list[str], parts: list[ir.Value]) -> list[ir.Value]:
         """Joins the parts of the threads that share a reduction, which are neighbours; all of them get the result."""
         warp = self.team.warp
-        offset = 1
-        while offset < min(self.sharing, warp):
-            parts = [combine(name, p, shuffle_xor(p, offset, warp)) for name, p in zip(names, parts)]
-            offset *= 2
+        parts = shuffled(names, parts, min(self.sharing, warp), warp)
         if self.sharing <= warp:
             return parts
         warps = self.sharing // warp
@@ -224,11 +221,22 @@ class MappedForeach(Body):
             for i in range(1, warps):
                 total = combine(name, total, load_scalar(buffer, arith.AddIOp(base, index_constant(i)).result))
             joined.append(total)
+        self.team.exchanged = {0, 1}
         return joined
 
 
-def _below(value: ir.Value, bound: int) -> ir.Value:
+def below(value: ir.Value, bound: int) -> ir.Value:
+    """Whether an index is less than a bound, as i1."""
     return arith.CmpIOp(arith.CmpIPredicate.ult, value, index_constant(bound)).result
+
+
+def shuffled(names: Sequence[str], parts: Sequence[ir.Value], lanes: int, warp: int) -> list[ir.Value]:
+    """The parts of `lanes` neighbouring lanes (a power of two) joined; all of them get the result."""
+    joined, offset = list(parts), 1
+    while offset < lanes:
+        joined = [combine(name, p, shuffle_xor(p, offset, warp)) for name, p in zip(names, joined)]
+        offset *= 2
+    return joined
 
 
 def shuffle_xor(value: ir.Value, offset: int, warp: int) -> ir.Value:

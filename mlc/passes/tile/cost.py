@@ -7,11 +7,12 @@ from itertools import product
 from mlc.ir.mlir import ir
 from mlc.passes.gpu.hopper.operand import STEP, Side, staging
 from mlc.passes.tile.model import Node, element_bytes, volume
-from mlc.passes.tile.rates import Rates, Wide, Work, rates_of
+from mlc.passes.tile.rates import Held, Rates, Wide, Work, rates_of
 from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_region
 from mlc.target import Target
 
 WIDE_ROWS = (128,)  # of a tile for warpgroups
+TWICE = 2  # computing an element so often may be cheaper than to hold it
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ def _key(nodes: Sequence[Node], external: set[ir.Value]) -> object:
                   tuple(number(v) for v in n.captures), tuple((number(v), v in external) for v in n.results)) for n in nodes)
 
 
-def inline_choices(nodes: Sequence[Node], external: set[ir.Value], guards: bool = False) -> dict[Node, bool]:
+def inline_choices(nodes: Sequence[Node], external: set[ir.Value], guards: bool = False, again: int = 1) -> dict[Node, bool]:
     """Register-level edges: which producers are computed inside their readers instead of into a block buffer.
 
     A parallel producer is inlined when each of its elements is read once, or when it is cheap to compute again; matrix operands are read
     many times and stay buffers unless they are plain widenings. guards: the machine reads matrix operands through any movement, and zeros
-    around them, for nothing.
+    around them, for nothing. again: how often an element is computed whatever it costs.
     """
     producer = {v: n for n in nodes for v in n.results}
     uses: dict[Node, list[tuple[Node, int]]] = {n: [] for n in nodes}
@@ -82,7 +83,7 @@ def inline_choices(nodes: Sequence[Node], external: set[ir.Value], guards: bool 
         elif guards and plain and uses[node] and node.copies:
             choice[node] = True
         else:
-            choice[node] = plain and bool(uses[node]) and not into_contraction and (total <= 1 or node.cost * (total - 1) <= 4)
+            choice[node] = plain and bool(uses[node]) and not into_contraction and (total <= again or node.cost * (total - 1) <= 4)
     return choice
 
 
@@ -129,10 +130,35 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             traffic += sum(_moved(at.extents, v, rates.sector) for v in node.results)
         else:
             scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
+    held = None if depth else _held(nodes, regions, producer, inlined, len(tile))
     work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth,
-                streamed, wide)
+                streamed, wide, held)
     price = rates.price(work)
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
+
+
+def _held(nodes: Sequence[Node], regions: Mapping[Node, Region], producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool],
+          roots: int) -> Held | None:
+    """What reductions and other ops walk row by row; None if there are no such reductions, or another op walks a part of the rows."""
+    walked: dict[ir.Value, list[tuple[int, Region]]] = {}
+    active = [node for node in nodes if not inlined.get(node)]
+    for i, node in enumerate(active):
+        for value in node.results:
+            walked.setdefault(value, []).append((i, regions[node]))
+        for read in expanded_reads(node, producer, inlined):
+            box = read_region(read, node, regions[node], tuple(read.value.type.shape), roots)
+            walked.setdefault(read.value, []).append((i, box))
+    spans, rows = [], 0
+    for value, users in walked.items():
+        first, last, sizes = users[0][0], users[-1][0], {volume(box.extents) for _, box in users}
+        counts = [volume(regions[active[i]].extents) for i, _ in users if active[i].over and value not in active[i].results]
+        if first < last and counts and max(sizes) > max(counts):
+            if len(sizes) > 1:
+                return None
+            spans.append((first, last, max(sizes) * element_bytes(value)))
+            rows = max(rows, *counts)
+    most = max([sum(size for first, last, size in spans if first <= at < last) for at in range(len(active))], default=0)
+    return Held(most, rows) if most else None
 
 
 def _moved(extents: Sequence[int], value: ir.Value, sector: int) -> float:
@@ -280,10 +306,13 @@ def best_plan(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Val
     """The cheapest legal plan of a group."""
     if not sinks:
         return None
-    inlined = inline_choices(nodes, external, rates.guards)
     splits = rates.splits if any(n.contraction for n in nodes) else ()
+    choices = [inline_choices(nodes, external, rates.guards)]
+    if rates.recomputes and not splits and any(n.over for n in nodes):
+        again = inline_choices(nodes, external, rates.guards, again=TWICE)
+        choices += [again] if again != choices[0] else []
     best: Plan | None = None
-    for tile in candidates(sinks[-1], splits, WIDE_ROWS if splits and rates.wide else ()):
+    for inlined, tile in product(choices, candidates(sinks[-1], splits, WIDE_ROWS if splits and rates.wide else ())):
         plan = evaluate(nodes, sinks, external, tile, inlined, rates)
         if plan is not None and (best is None or plan.price < best.price):
             best = plan

@@ -30,6 +30,18 @@ class Work:
     depth: int
     streamed: float = 0.0
     wide: "Wide | None" = None
+    held: "Held | None" = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the ops of a kernel without contractions walk row by row (`gpu.rows`): at most so many bytes at once, of so many rows.
+
+    These are buffers of the block, or what it loads. A GPU holds them in registers, where they fit.
+    """
+
+    bytes: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,7 @@ class Rates(Protocol):
     atoms: element types of factors that matrix units take, with rows and columns of an atom, and what its multiply-adds cost beside those
     of 16-bit floats. splits: sizes of the last dimension to try for contractions. guards: see `inline_choices`. sector: bytes that memory
     moves at least. streams: contractions load their factors point by point instead of keeping a block's part in cache. wide: warpgroups
-    multiply.
+    multiply. recomputes: what is read twice may be computed twice, to hold less.
     """
 
     @property
@@ -69,6 +81,9 @@ class Rates(Protocol):
 
     @property
     def wide(self) -> bool: ...
+
+    @property
+    def recomputes(self) -> bool: ...
 
     @property
     def sector(self) -> int: ...
@@ -94,6 +109,7 @@ class CpuRates:
     guards: bool = False
     streams: bool = False
     wide: bool = False
+    recomputes: bool = False
     sector: int = 1
 
     @staticmethod
@@ -148,10 +164,18 @@ class GpuRates:
     wide_block: float = 1200.0  # tensor maps and barriers come first
     wide_macs: float = 2800.0
     wide_traffic: float = 80.0
+    row_block: float = 800.0  # of rows in registers: the first data and the last
+    row_phase: float = 40.0
+    row_start: float = 15.0
+    row_ops: float = 250.0
+    row_bytes: int = 96 << 10  # that registers of an SM hold beside what they compute
+    row_most: int = 128 << 10  # that one block holds of one row
+    rows_most: int = 32 << 10  # of several
     exchange: float = 100.0  # bytes of sums through shared memory, to where the rest of the kernel reads them
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
     guards: bool = True
     streams: bool = True
+    recomputes: bool = True
     sector: int = 64
 
     @staticmethod
@@ -167,16 +191,27 @@ class GpuRates:
         need = work.scratch * 1.2 + work.staged * self.step * 1.2 * stages
         if need > self.shared - 2048:
             return None
+        held = work.held
+        if held and held.bytes <= (self.row_most if held.rows == 1 else self.rows_most):
+            return self._price_rows(work, held)
+        traffic = work.traffic + (2 * held.bytes if held else 0)  # rows that do not fit are read again
         resident = max(1, min(8, int(self.shared // max(need, 1))))
         each = -(-work.blocks // self.sms)
         macs, tensor = work.macs, work.tensor_macs
         stages_done = -(-work.depth // self.step)
         arithmetic = work.ops / self.ops + macs / self.macs + tensor / self.tensor_macs
-        busy = self.start + self.issue * stages_done + max(work.traffic / self.traffic, arithmetic)
+        busy = self.start + self.issue * stages_done + max(traffic / self.traffic, arithmetic)
         alone = (self.block + self.phase * work.phases + self.stage * stages_done
-                 + max(work.traffic / self.alone_traffic, tensor / self.alone_tensor_macs)
+                 + max(traffic / self.alone_traffic, tensor / self.alone_tensor_macs)
                  + work.ops / (self.alone_ops_beside if tensor else self.alone_ops) + macs / self.alone_macs)
         return self.launch + max(-(-each // resident) * alone, each * busy)
+
+    def _price_rows(self, work: Work, held: Held) -> float:
+        """With rows in registers: memory sets the pace, but for what a block waits for alone."""
+        each, resident = -(-work.blocks // self.sms), max(1, min(16, self.row_bytes // held.bytes))
+        alone = self.row_block + self.row_phase * work.phases + work.traffic / self.alone_traffic + work.ops / self.row_ops
+        busy = self.row_start + max(work.traffic / self.traffic, work.ops / self.row_ops)
+        return self.launch + max(-(-each // resident) * alone, each * busy) + self.row_start * each
 
     def _price_wide(self, work: Work, wide: Wide) -> float | None:
         """With a product on warpgroups: alone on an SM its blocks multiply, then do the rest; two overlap. None if a block does not fit."""

@@ -1,0 +1,108 @@
+"""Rows in registers: what the passes choose for softmaxes, norms and their chains, and that the kernels give numpy's results."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gpu_native import Simulated, compile_gpu
+
+from mlc.dialects import graph
+from mlc.dtypes import BF16, F32
+
+TARGETS = ("cuda:sm_90a,sms=2", "rocm:gfx942,sms=2")  # so small that a few rows keep them busy
+
+
+def _numbers(*shape: int, dtype: Any = np.float32, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng([seed, *shape]).uniform(-2, 2, shape).astype(dtype)
+
+
+def _softmax(x: np.ndarray, axis: int) -> np.ndarray:
+    power = np.exp(x - x.max(axis, keepdims=True))
+    return power / power.sum(axis, keepdims=True)
+
+
+def _norm(x: np.ndarray, eps: float = 1e-3) -> np.ndarray:
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps)
+
+
+def _check(compiled: Simulated, inputs: tuple[np.ndarray, ...], expected: list[np.ndarray], tolerance: float) -> None:
+    for got, want in zip(compiled(*inputs), expected, strict=True):
+        np.testing.assert_allclose(got.astype(np.float64), want, rtol=0, atol=tolerance * (1 + np.abs(want).max()))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", [(3, 24), (5, 96), (37, 200), (4, 1000), (3, 1001), (2, 4096), (2, 3, 130)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, BF16.numpy])
+def test_softmax_and_norm_of_rows(shape: tuple[int, ...], dtype: Any, target: str) -> None:
+    """Of a few threads, a warp and several warps; even and ragged."""
+    x = _numbers(*shape, dtype=dtype)
+    axis = len(shape) - 1
+    tolerance = {2: 1e-3 if dtype == np.float16 else 8e-3, 4: 1e-5}[x.itemsize]
+    for build, expected in ((lambda v: graph.softmax(v, axis=axis), _softmax(x.astype(np.float64), axis)),
+                            (lambda v: graph.layer_norm(v, axis=axis, eps=1e-3), _norm(x.astype(np.float64)))):
+        compiled = compile_gpu(build, x, target=target)
+        assert 'level = "register"' in compiled.task and 'level = "shared"' not in compiled.task
+        _check(compiled, (x,), [expected], tolerance)
+
+
+def test_a_row_is_read_once() -> None:
+    x = _numbers(64, 768, dtype=np.float16)
+    compiled = compile_gpu(lambda v: graph.layer_norm(v, axis=1, eps=1e-3), x, target=TARGETS[0])
+    assert compiled.gpu.count("vector.load") == 3 and "gpu.barrier" not in compiled.gpu
+    assert compiled.gpu.count("vector.store") == 3
+
+
+def test_warps_join_their_parts_behind_one_barrier_each() -> None:
+    x = _numbers(2, 8192, dtype=np.float16)
+    compiled = compile_gpu(lambda v: graph.softmax(v, axis=1), x, target=TARGETS[0])
+    assert compiled.gpu.count("gpu.barrier") == 2
+    _check(compiled, (x,), [_softmax(x.astype(np.float64), 1)], 1e-3)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_rows_beyond_shared_memory_are_computed_again_instead_of_stored(target: str) -> None:
+    x = _numbers(2, 65536, dtype=np.float16)
+    compiled = compile_gpu(lambda v: graph.softmax(v, axis=1), x, target=target)
+    assert len(compiled.kernels) == 1
+    _check(compiled, (x,), [_softmax(x.astype(np.float64), 1)], 1e-3)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", [(2, 8, 64), (1, 12, 33), (3, 16, 5)])
+def test_rows_across_memory(shape: tuple[int, ...], target: str) -> None:
+    x = _numbers(*shape)
+    _check(compile_gpu(lambda v: graph.softmax(v, axis=1), x, target=target), (x,), [_softmax(x.astype(np.float64), 1)], 1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("columns", [64, 100, 768])
+def test_a_residual_and_its_norm(columns: int, target: str) -> None:
+    """The sum leaves the kernel, too: its elements are stored and stay in registers."""
+    a, b, bias = _numbers(9, columns, dtype=np.float16), _numbers(9, columns, dtype=np.float16, seed=1), _numbers(columns, dtype=np.float16)
+
+    def build(x: Any, y: Any, z: Any) -> list[Any]:
+        total = graph.elementwise("add", graph.elementwise("add", x, z), y)
+        return [total, graph.layer_norm(total, axis=1, eps=1e-3)]
+
+    total = a.astype(np.float64) + bias + b
+    _check(compile_gpu(build, a, b, bias, target=target), (a, b, bias), [total, _norm(total)], 4e-3)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_sum_of_parts_and_its_norm(target: str) -> None:
+    """Split-K: each thread adds the parts of its own elements."""
+    parts, b = _numbers(4, 6, 96), _numbers(6, 96, dtype=np.float16)
+
+    def build(x: Any, y: Any) -> Any:
+        total = graph.elementwise("add", graph.reduce(x, kind="sum", axes=[0], keepdims=False), graph.cast(y, to=F32))
+        return graph.layer_norm(total, axis=1, eps=1e-3)
+
+    _check(compile_gpu(build, parts, b, target=target), (parts, b), [_norm(parts.astype(np.float64).sum(0) + b)], 1e-5)
+
+
+def test_reductions_in_order_stay_out_of_it() -> None:
+    x = _numbers(4, 96)
+    found = compile_gpu(lambda v: [graph.softmax(v, axis=1), graph.arg(v, kind="max", axis=1)], x, target=TARGETS[0])(x)
+    np.testing.assert_array_equal(found[1], x.argmax(1))
+    np.testing.assert_allclose(found[0], _softmax(x, 1), rtol=0, atol=1e-6)
