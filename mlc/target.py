@@ -141,7 +141,7 @@ _MFMA = ("mfma.f32_16x16x16_f16", "mfma.f32_16x16x16_bf16", "mfma.f32_16x16x4_f3
 
 
 def _wmma(generation: str) -> tuple[str, ...]:
-    return tuple(f"wmma.{generation}.f32_16x16x16_{kind}" for kind in ("f16", "bf16"))
+    return tuple(f"wmma.{generation}.{kind}" for kind in ("f32_16x16x16_f16", "f32_16x16x16_bf16", "i32_16x16x16_i8"))
 
 
 
@@ -165,8 +165,8 @@ _FACTS: dict[str, dict[str, Target]] = {
             _cuda("sm_121", 48, 99, 128, 24, "fp8", "pdl"),  # GB10
         ),
         "rocm": (
-            _rocm("gfx90a", 104, 131072, 64, 16, 8, _MFMA, "mfma"),  # MI210
-            _rocm("gfx942", 304, 131072, 64, 32, 4, _MFMA, "mfma", "fp8"),  # MI300X; L2 is of one die
+            _rocm("gfx90a", 104, 131072, 64, 16, 8, (*_MFMA, "mfma.i32_16x16x16_i8"), "mfma"),  # MI210
+            _rocm("gfx942", 304, 131072, 64, 32, 4, (*_MFMA, "mfma.i32_16x16x32_i8"), "mfma", "fp8"),  # MI300X; L2 is of one die
             _rocm("gfx1100", 96, 98304, 32, 32, 6, _wmma("gfx11"), "wmma"),  # RX 7900 XTX
             _rocm("gfx1201", 64, 98304, 32, 32, 8, _wmma("gfx12"), "wmma", "fp8"),  # RX 9070 XT
         ),

@@ -113,18 +113,18 @@ def _mfma(name: str, side: int, k: int, input_: str, output: str) -> Atom:
                 Fragment((k, side), 64, size, ks, (_lane(1, side, 1),)), c)
 
 
-def _wmma_rdna3(name: str, input_: str) -> Atom:
+def _wmma_rdna3(name: str, input_: str, output: str = "f32") -> Atom:
     """v_wmma of gfx11, wave32: a lane has a whole row of A and column of B, lanes 16-31 the same as 0-15."""
     ks, side = (_element(1, 16, 1),), (_lane(1, 16, 1),)
     c = Fragment((16, 16), 32, 8, (_lane(16, 2, 1), _element(1, 8, 2)), side)
-    return Atom(name, (16, 16, 16), input_, "f32", Fragment((16, 16), 32, 16, side, ks), Fragment((16, 16), 32, 16, ks, side), c)
+    return Atom(name, (16, 16, 16), input_, output, Fragment((16, 16), 32, 16, side, ks), Fragment((16, 16), 32, 16, ks, side), c)
 
 
-def _wmma_rdna4(name: str, input_: str) -> Atom:
+def _wmma_rdna4(name: str, input_: str, output: str = "f32") -> Atom:
     """v_wmma of gfx12, wave32: lane groups take turns of four k. (Any order of k serves, if it is the same in A and B.)"""
     ks, side = (_lane(16, 2, 4), _element(1, 4, 1), _element(4, 2, 8)), (_lane(1, 16, 1),)
     c = Fragment((16, 16), 32, 8, (_lane(16, 2, 8), _element(1, 8, 1)), side)
-    return Atom(name, (16, 16, 16), input_, "f32", Fragment((16, 16), 32, 8, side, ks), Fragment((16, 16), 32, 8, ks, side), c)
+    return Atom(name, (16, 16, 16), input_, output, Fragment((16, 16), 32, 8, side, ks), Fragment((16, 16), 32, 8, ks, side), c)
 
 
 ATOMS: dict[str, Atom] = {atom.name: atom for atom in (
@@ -133,7 +133,9 @@ ATOMS: dict[str, Atom] = {atom.name: atom for atom in (
     _mfma("mfma.f32_16x16x16_f16", 16, 16, "f16", "f32"), _mfma("mfma.f32_16x16x16_bf16", 16, 16, "bf16", "f32"),
     _mfma("mfma.f32_32x32x8_f16", 32, 8, "f16", "f32"), _mfma("mfma.f32_32x32x8_bf16", 32, 8, "bf16", "f32"),
     _mfma("mfma.f32_16x16x4_f32", 16, 4, "f32", "f32"), _mfma("mfma.i32_16x16x32_i8", 16, 32, "i8", "i32"),
+    _mfma("mfma.i32_16x16x16_i8", 16, 16, "i8", "i32"),
     _wmma_rdna3("wmma.gfx11.f32_16x16x16_f16", "f16"), _wmma_rdna3("wmma.gfx11.f32_16x16x16_bf16", "bf16"),
+    _wmma_rdna3("wmma.gfx11.i32_16x16x16_i8", "i8", "i32"), _wmma_rdna4("wmma.gfx12.i32_16x16x16_i8", "i8", "i32"),
     _wmma_rdna4("wmma.gfx12.f32_16x16x16_f16", "f16"), _wmma_rdna4("wmma.gfx12.f32_16x16x16_bf16", "bf16"),
 )}
 

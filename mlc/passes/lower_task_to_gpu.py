@@ -118,7 +118,7 @@ class _Kernel:
         constants = {self.buffers[i] for i in self.kernel.opview.py("constants")}
         team = Block(self.target.warp, self.threads, gpu.ThreadIdOp(gpu.Dimension.x).result, dynamic, memory, env, alignment,
                      self.kernel.opview.py("scratch"), constants, self.target.has("pdl"))
-        overlaps = _overlaps([v.operation for v in self.body.operations if v.operation.name == "task.alloc"])
+        overlaps = _overlaps(_spans(self.body))
         for view in self.body.operations:
             op = view.operation
             with op.location:
@@ -169,6 +169,9 @@ class _Kernel:
         emitter(op, plan, team, view.py("workspace", 0)).emit()
         team.written.add(op.operands[2])
         team.read |= set(list(op.operands)[:2])
+        # Threads may still read the last stage: whoever writes into its place waits for them.
+        start = view.py("workspace", 0)
+        team.read |= {value for value, low, high in _spans(self.body) if low < start + plan.workspace and start < high}
 
 
 def _strides(buffer: ir.Value) -> tuple[int, ...]:
@@ -190,15 +193,18 @@ def _touched(op: ir.Operation) -> tuple[set[ir.Value], set[ir.Value]]:
     return reads, writes
 
 
-def _overlaps(allocs: Sequence[ir.Operation]) -> dict[ir.Value, set[ir.Value]]:
-    """For each block buffer, those that lie in the same shared memory at another time, itself included."""
+def _spans(body: ir.Block) -> list[tuple[ir.Value, int, int]]:
+    """The block buffers of a kernel, and where each starts and ends in shared memory."""
     spans = []
-    for op in allocs:
+    for op in [v.operation for v in body.operations if v.operation.name == "task.alloc"]:
         offset, pitch, value = op.opview.py("offset"), op.opview.py("pitch"), op.results[0]
         if offset is not None:
             shape = list(value.type.shape)
             size = (volume(shape[:-1]) * pitch if pitch else volume(shape)) * element_bytes(value)
             spans.append((value, offset, offset + size))
+    return spans
+
+
+def _overlaps(spans: Sequence[tuple[ir.Value, int, int]]) -> dict[ir.Value, set[ir.Value]]:
+    """For each block buffer, those that lie in the same shared memory at another time, itself included."""
     return {a: {b for b, start, end in spans if start < high and low < end} for a, low, high in spans}
-
-

@@ -30,6 +30,7 @@ PASSES: dict[str, str] = {
     "fold-scales": "mlc.passes.graph.fold_scales:FoldScales",
     "sink-transposes": "mlc.passes.graph.sink:SinkTransposes",
     "merge-products": "mlc.passes.graph.merge_products:MergeProducts",
+    "integer-products": "mlc.passes.graph.integer_products:IntegerProducts",
     "choose-layout": "mlc.passes.graph.choose_layout:ChooseLayout",
     "lower-graph-to-tile": "mlc.passes.lower_graph_to_tile:LowerGraphToTile",
     "narrow-factors": "mlc.passes.tile.narrow_factors:NarrowFactors",
@@ -51,7 +52,7 @@ PASSES: dict[str, str] = {
 
 PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,"
-                      "merge-products,mlc-cse,mlc-dce",
+                      "integer-products,merge-products,mlc-cse,mlc-dce",
     "tile-pipeline": "fold-views,mlc-dce,hoist,narrow-factors,split-reductions,connect,choose-tiles,pack-weights,hoist,choose-tiles,"
                      "keep-wide,mlc-dce",
     "task-pipeline": "lower-tile-to-task,plan-memory,choose-mapping",

@@ -49,12 +49,13 @@ class Simulated:
         return self.call(*inputs)
 
 
-def compile_gpu(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = chosen, target: str = "cuda:sm_90a") -> Simulated:
+def compile_gpu(build: Callable[..., object], *inputs: np.ndarray, schedule: Schedule = chosen, target: str = "cuda:sm_90a",
+                graph_passes: str = "mlc-dce") -> Simulated:
     """Lowers `build(*values)` for the types of `inputs`. schedule: the passes of the tile level."""
     ctx = PassContext(Target.parse(target))
     with make_context(), ir.Location.unknown():
         module, outs = module_of(build, inputs)
-        run_pipeline(module, "builtin.module(lower-graph-to-tile,mlc-dce,mlc-cse)", ctx)
+        run_pipeline(module, f"builtin.module({graph_passes},lower-graph-to-tile,mlc-dce,mlc-cse)", ctx)
         schedule(module, ctx)
         assert not (broken := verify(module)), broken
         run_pipeline(module, "builtin.module(task-pipeline)", ctx)

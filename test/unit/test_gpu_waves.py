@@ -7,7 +7,7 @@ import pytest
 from gpu_native import Simulated, compile_gpu
 
 from mlc.dialects import graph
-from mlc.dtypes import BF16
+from mlc.dtypes import BF16, I32
 
 ARCHS = {"gfx90a": "mfma", "gfx942": "mfma", "gfx1100": "wmma", "gfx1201": "wmma"}
 TYPES = {"f16": (np.dtype(np.float16), 4e-3), "bf16": (BF16.numpy, 3e-2), "f32": (np.dtype(np.float32), 2e-6)}
@@ -73,6 +73,32 @@ def test_a_convolution_s_zeros_are_not_read(arch: str) -> None:
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, ::2]
     expected = np.einsum("nyxcij,ocij->noyx", windows, w.astype(np.float64))
     _check(compile_gpu(build, x, w, target=f"rocm:{arch},sms=1"), [x, w], expected, arch, tolerance)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize(("left", "right"), [(np.int8, np.int8), (np.uint8, np.int8), (np.uint8, np.uint8)])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_products_of_codes(arch: str, left: Any, right: Any, zeros: bool) -> None:
+    """Exact in i32, zero points of rows and of columns included."""
+    rng = np.random.default_rng(7)
+
+    def codes(*shape: int, dtype: Any) -> np.ndarray:
+        return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, endpoint=True).astype(dtype)
+
+    inputs = [codes(40, 200, dtype=left), codes(200, 72, dtype=right), codes(40, 1, dtype=left), codes(72, dtype=right)]
+
+    def build(x: Any, y: Any, zero_x: Any, zero_y: Any) -> Any:
+        x, y = graph.cast(x, to=I32), graph.cast(y, to=I32)
+        if zeros:
+            x = graph.elementwise("sub", x, graph.cast(zero_x, to=I32))
+            y = graph.elementwise("sub", y, graph.cast(zero_y, to=I32))
+        return graph.matmul(x, y, transpose_a=False, transpose_b=False)
+
+    a, b, zero_a, zero_b = (v.astype(np.int64) for v in inputs)
+    expected = (a - zero_a) @ (b - zero_b) if zeros else a @ b
+    made = compile_gpu(build, *inputs, target=f"rocm:{arch},sms=1", graph_passes="integer-products,mlc-dce")
+    assert f"amdgpu.{ARCHS[arch]}" in made.gpu and "i8>" in made.gpu
+    np.testing.assert_array_equal(made(*inputs)[0], expected)
 
 
 def test_without_atoms_threads_multiply() -> None:

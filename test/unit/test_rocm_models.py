@@ -131,6 +131,18 @@ def test_two_architectures_from_the_command_line(tmp_path: Path, monkeypatch: py
     assert "'rocm:gfx90a,gfx1100' has several architectures, expected one" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("arch", "instruction"), [
+    ("gfx90a", "v_mfma_i32_16x16x16i8"), ("gfx942", "v_mfma_i32_16x16x32_i8"), ("gfx1100", "v_wmma_i32_16x16x16_iu8"),
+    ("gfx1201", "v_wmma_i32_16x16x16_iu8")])
+def test_integer_products(arch: str, instruction: str) -> None:
+    """Unsigned codes with a zero point by signed weights: the instruction takes signed ones."""
+    x, y = helper.make_tensor_value_info("x", TensorProto.UINT8, [64, 256]), helper.make_tensor_value_info("y", TensorProto.INT32, [64, 96])
+    weights = [numpy_helper.from_array(np.ones((256, 96), np.int8), "w"), numpy_helper.from_array(np.array(3, np.uint8), "z")]
+    graph = helper.make_graph([helper.make_node("MatMulInteger", ["x", "w", "z"], ["y"])], "g", [x], [y], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    assert instruction in emit(model, CompileOptions(target=Target.parse(f"rocm:{arch}")), "asm")
+
+
 def test_targets_are_named_as_they_are_parsed() -> None:
     text = "rocm:gfx90a,sms=110,gfx942,atoms="
     assert Target.name_all(Target.parse_all(text)) == text and Target.parse_all(text)[1].atoms == ()

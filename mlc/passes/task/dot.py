@@ -15,7 +15,8 @@ def as_foreach(op: ir.Operation) -> ir.Operation:
     c, *offsets = list(op.operands)[2:]
     maps = list(op.attributes["maps"])
     element = c.type.element_type
-    index = ir.IndexType.get()
+    index, whole = ir.IndexType.get(), isinstance(element, ir.IntegerType)
+    multiply, add = (arith.MulIOp, arith.AddIOp) if whole else (arith.MulFOp, arith.AddFOp)
     n = len(extents) - k
 
     def load(which: int, indices: Sequence[ir.Value]) -> ir.Value:
@@ -25,21 +26,21 @@ def as_foreach(op: ir.Operation) -> ir.Operation:
         return widened(task.LoadOp.build([buffer, *indices], [buffer.type.element_type], {"map": map_}).operation.results[0])
 
     def widened(value: ir.Value) -> ir.Value:
-        return value if value.type == element else arith.ExtFOp(element, value).result
+        return value if value.type == element else (arith.ExtSIOp if whole else arith.ExtFOp)(element, value).result
 
     with ir.InsertionPoint(op):
         foreach = task.ForeachOp.build([], [], {"extents": extents[:n]}).operation
     block = foreach.regions[0].blocks.append(*[index] * n)
     with ir.InsertionPoint(block):
         points = list(block.arguments)
-        zero = arith.ConstantOp(element, ir.FloatAttr.get(element, 0.0)).result
-        reduce = task.ReduceOp.build([zero], [element], {"extents": extents[n:], "combine": ["addf"]}).operation
+        zero = _zero(element)
+        reduce = task.ReduceOp.build([zero], [element], {"extents": extents[n:], "combine": ["addi" if whole else "addf"]}).operation
         inner = reduce.regions[0].blocks.append(*[index] * k, element)
         with ir.InsertionPoint(inner):
             *folded, acc = list(inner.arguments)
             place = [*points, *folded, *offsets]
-            product = arith.MulFOp(load(0, place), load(1, place)).result
-            task.YieldOp.build([arith.AddFOp(acc, product).result], [])
+            product = multiply(load(0, place), load(1, place)).result
+            task.YieldOp.build([add(acc, product).result], [])
         first = index_constant(0)
         task.StoreOp.build([reduce.results[0], c, *points, *[first] * k, *offsets], [], {"map": maps[2]})
         task.YieldOp.build([], [])
@@ -56,6 +57,8 @@ def _load_within(buffer: ir.Value, map_: ir.Attribute, indices: Sequence[ir.Valu
         within = arith.CmpIOp(arith.CmpIPredicate.ult, at[d], index_constant(buffer.type.shape[d])).result
         inside = within if inside is None else arith.AndIOp(inside, within).result
         at[d] = arith.SelectOp(within, at[d], index_constant(0)).result
-    element = buffer.type.element_type
-    zero = arith.ConstantOp(element, ir.FloatAttr.get(element, 0.0)).result
-    return arith.SelectOp(inside, memref.LoadOp(buffer, at).result, zero).result
+    return arith.SelectOp(inside, memref.LoadOp(buffer, at).result, _zero(buffer.type.element_type)).result
+
+
+def _zero(element: ir.Type) -> ir.Value:
+    return arith.ConstantOp(element, (ir.IntegerAttr if isinstance(element, ir.IntegerType) else ir.FloatAttr).get(element, 0)).result

@@ -137,23 +137,25 @@ def _fill_value(out: ir.Value) -> ir.Value | None:
 
 
 def _is_multiply_add(op: ir.Operation, n_in: int) -> bool:
-    """Whether the body is acc + a * b over two reads (each perhaps widened), starting from zero, on floats."""
+    """Whether the body is acc + a * b over two reads, starting from zero: of floats, perhaps widened, or of i8 in wider integers."""
     block = op.regions[0].blocks[0]
     ops = list(block.operations)
     if len(op.results) != 1:
         return False
     end = ops[-1].operation.operands[0].owner
-    if isinstance(end, ir.Block) or end.name != "arith.addf":
+    if isinstance(end, ir.Block) or end.name not in ("arith.addf", "arith.addi"):
         return False
+    whole = end.name == "arith.addi"
     acc = block.arguments[n_in]
     others = [v for v in end.operands if v != acc]
-    if len(others) != 1 or isinstance(others[0].owner, ir.Block) or others[0].owner.name != "arith.mulf":
+    if len(others) != 1 or isinstance(others[0].owner, ir.Block) or others[0].owner.name != ("arith.muli" if whole else "arith.mulf"):
         return False
     fill = _fill_value(op.operands[n_in])
     if fill is None or isinstance(fill.owner, ir.Block) or fill.owner.name != "arith.constant":
         return False
     zero = fill.owner.attributes["value"].value == 0
-    return zero and all(_is_read(v, n_in) for v in others[0].owner.operands) and len(set(others[0].owner.operands)) == 2
+    is_factor = _is_code if whole else _is_read
+    return zero and all(is_factor(v, n_in) for v in others[0].owner.operands) and len(set(others[0].owner.operands)) == 2
 
 
 def _is_copy(op: ir.Operation) -> bool:
@@ -172,6 +174,14 @@ def _is_read(value: ir.Value, n_in: int) -> bool:
     while (narrow := widened_from(value)) is not None:
         value = narrow
     return isinstance(value, ir.BlockArgument) and value.arg_number < n_in
+
+
+def _is_code(value: ir.Value, n_in: int) -> bool:
+    """Whether a value is an operand of signed 8-bit integers, widened."""
+    if isinstance(value.owner, ir.Block) or value.owner.name != "arith.extsi":
+        return False
+    source = value.owner.operands[0]
+    return isinstance(source, ir.BlockArgument) and source.arg_number < n_in and str(source.type) == "i8"
 
 
 def widened_from(value: ir.Value) -> ir.Value | None:

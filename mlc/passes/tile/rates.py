@@ -228,11 +228,12 @@ class GpuRates:
 
 
 def _atoms(target: Target) -> dict[str, tuple[int, int, float]]:
-    """Units take factors of twice the bits at a quarter of the rate."""
+    """Units take factors of 8 bits at twice the rate of 16, and those of 32 at a quarter."""
     found: dict[str, tuple[int, int, float]] = {}
     for atom in map(ATOMS.__getitem__, target.atoms):
         rows, columns, _ = atom.shape
-        found.setdefault(atom.input, (rows, columns, (BY_NAME[atom.input].bits / 16) ** 2))
+        ratio = BY_NAME[atom.input].bits / 16
+        found.setdefault(atom.input, (rows, columns, ratio ** 2 if ratio > 1 else ratio))
     return found
 
 

@@ -104,7 +104,8 @@ def _split(graph: ir.Operation, node: Node, dim: int, parts: int) -> list[ir.Ope
 def _summed(body: ir.Operation | None, ins: Sequence[ir.Value], maps: Sequence[ir.AffineMap], shape: Sequence[int], over: int,
             element: ir.Type, used: int) -> ir.Value:
     """A reduction from zero whose scalar body is that of `body` (on its first `used` operands), or a plain sum."""
-    zero = arith.ConstantOp(element, ir.FloatAttr.get(element, 0.0)).result
+    whole = isinstance(element, ir.IntegerType)
+    zero = arith.ConstantOp(element, (ir.IntegerAttr if whole else ir.FloatAttr).get(element, 0)).result
     out = linalg.fill(zero, outs=[tensor.EmptyOp(list(shape), element).result])
     loops = len(shape) + over
     identity = ir.AffineMap.get(loops, 0, [ir.AffineExpr.get_dim(i) for i in range(len(shape))])
@@ -115,7 +116,7 @@ def _summed(body: ir.Operation | None, ins: Sequence[ir.Value], maps: Sequence[i
     arguments = list(block.arguments)
     with ir.InsertionPoint(block):
         if body is None:
-            linalg.YieldOp([arith.AddFOp(arguments[-1], arguments[0]).result])
+            linalg.YieldOp([(arith.AddIOp if whole else arith.AddFOp)(arguments[-1], arguments[0]).result])
         else:
             old = body.regions[0].blocks[0]
             inner = dict(zip(_read_arguments(old, used), arguments)) | {old.arguments[len(old.arguments) - 1]: arguments[-1]}
