@@ -1,4 +1,4 @@
-"""Linear index expressions: constant + sum of coefficient * variable, with integer interval arithmetic."""
+"""Linear index expressions: constant + sum of coefficient * variable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,14 +34,6 @@ class Linear:
             if c:
                 total = total + e * c
         return total
-
-    def extent(self, extents: Sequence[int]) -> int:
-        """How many consecutive values are spanned while variable i runs over range(extents[i])."""
-        return sum(abs(c) * (e - 1) for c, e in zip(self.coefficients, extents, strict=True)) + 1
-
-    def minimum(self, extents: Sequence[int]) -> int:
-        """The least value while variable i runs over range(extents[i])."""
-        return self.const + sum(c * (e - 1) for c, e in zip(self.coefficients, extents, strict=True) if c < 0)
 
     @property
     def is_constant(self) -> bool:

@@ -1,6 +1,4 @@
-"""Linear expressions: arithmetic, composition and intervals agree with evaluating them at every point."""
-
-from itertools import product
+"""Linear expressions: arithmetic and composition agree with evaluating them at every point."""
 
 import numpy as np
 import pytest
@@ -14,15 +12,6 @@ def _at(e: Linear, point: tuple[int, ...]) -> int:
 
 def _random(rng: np.random.Generator, count: int) -> Linear:
     return Linear(tuple(int(c) for c in rng.integers(-3, 4, count)), int(rng.integers(-5, 6)))
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_intervals_hold_every_value(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    e, extents = _random(rng, 3), [int(n) for n in rng.integers(1, 5, 3)]
-    values = [_at(e, p) for p in product(*map(range, extents))]
-    assert e.minimum(extents) == min(values)
-    assert e.extent(extents) == max(values) - min(values) + 1
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -8,7 +8,7 @@ from mlc.ir.mlir import ir
 from mlc.passes.gpu.hopper.operand import STEP, Side, staging
 from mlc.passes.tile.model import Node, element_bytes, volume
 from mlc.passes.tile.rates import Held, Rates, Wide, Work, rates_of
-from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_region
+from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_extents
 from mlc.target import Target
 
 WIDE_ROWS = (128,)  # of a tile for warpgroups
@@ -114,7 +114,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
                     wide = _wide(node, at, producer, inlined, bool(set(node.results) & external))
                 high, across, weight = atom
                 tensor_macs += weight * points * (-(-rows // high) * high * -(-columns // across) * across) / max(1, rows * columns)
-                streams = [n * element_bytes(r.value) for n, r in zip(sides, node.reads) if r.value not in producer]
+                streams = [n * r.element_bytes for n, r in zip(sides, node.reads) if r.value not in producer]
                 staged = max(staged, sum(streams))
                 if rates.streams:  # each point of a factor is loaded for every reduction point, also where they overlap in memory
                     streamed += sum(streams) * volume(node.over) * _batches(node, at)
@@ -122,35 +122,35 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
                 macs += points
         else:
             ops += points * (node.cost + _inlined_cost(node, producer, inlined))
-        if not _load(node, at, producer, inlined, rates, len(tile), loaded):
+        if not _load(node, at, producer, inlined, rates, loaded):
             return None
         if set(node.results) & external:
             if not _covers(at, node.shape, tile, root.shape):
                 return None
-            traffic += sum(_moved(at.extents, v, rates.sector) for v in node.results)
+            traffic += sum(_moved(at.extents, element_bytes(v), node.shape, rates.sector) for v in node.results)
         else:
             scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
-    held = None if depth else _held(nodes, regions, producer, inlined, len(tile))
+    held = None if depth else _held(nodes, regions, producer, inlined)
     work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth,
                 streamed, wide, held)
     price = rates.price(work)
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
 
 
-def _held(nodes: Sequence[Node], regions: Mapping[Node, Region], producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool],
-          roots: int) -> Held | None:
+def _held(nodes: Sequence[Node], regions: Mapping[Node, Region], producer: Mapping[ir.Value, Node],
+          inlined: Mapping[Node, bool]) -> Held | None:
     """What reductions and other ops walk row by row; None if there are no such reductions, or another op walks a part of the rows."""
-    walked: dict[ir.Value, list[tuple[int, Region]]] = {}
+    walked: dict[ir.Value, list[tuple[int, int]]] = {}  # by which node, and how many points of it
     active = [node for node in nodes if not inlined.get(node)]
     for i, node in enumerate(active):
+        at = regions[node]
         for value in node.results:
-            walked.setdefault(value, []).append((i, regions[node]))
+            walked.setdefault(value, []).append((i, volume(at.extents)))
         for read in expanded_reads(node, producer, inlined):
-            box = read_region(read, node, regions[node], tuple(read.value.type.shape), roots)
-            walked.setdefault(read.value, []).append((i, box))
+            walked.setdefault(read.value, []).append((i, volume(read_extents(read, (*at.extents, *node.over)))))
     spans, rows = [], 0
     for value, users in walked.items():
-        first, last, sizes = users[0][0], users[-1][0], {volume(box.extents) for _, box in users}
+        first, last, sizes = users[0][0], users[-1][0], {points for _, points in users}
         counts = [volume(regions[active[i]].extents) for i, _ in users if active[i].over and value not in active[i].results]
         if first < last and counts and max(sizes) > max(counts):
             if len(sizes) > 1:
@@ -161,9 +161,8 @@ def _held(nodes: Sequence[Node], regions: Mapping[Node, Region], producer: Mappi
     return Held(most, rows) if most else None
 
 
-def _moved(extents: Sequence[int], value: ir.Value, sector: int) -> float:
-    """Bytes that move for a box of a tensor: rows are whole sectors, unless the tensor's own are shorter."""
-    size, shape = element_bytes(value), value.type.shape
+def _moved(extents: Sequence[int], size: int, shape: Sequence[int], sector: int) -> float:
+    """Bytes that move for a box of a tensor with elements of `size` bytes: rows are whole sectors, unless its own are shorter."""
     if not extents:
         return float(size)
     row = max(extents[-1] * size, min(sector, shape[-1] * size))
@@ -172,7 +171,7 @@ def _moved(extents: Sequence[int], value: ir.Value, sector: int) -> float:
 
 def _matrix(node: Node, at: Region) -> tuple[int, int, list[int]]:
     """Rows and columns of a contraction's tile, and how many points of its factors meet at one reduction point."""
-    used = [{i for e in r.indices for i, c in enumerate(e.coefficients) if c and i < len(at.extents)} for r in node.reads]
+    used = [{i for i in r.walked if i < len(at.extents)} for r in node.reads]
     if len(used) != 2:
         return 1, volume(at.extents), [volume(at.extents)] * len(used)
     sides = [volume([at.extents[i] for i in u]) for u in used]
@@ -181,17 +180,16 @@ def _matrix(node: Node, at: Region) -> tuple[int, int, list[int]]:
     return sides[0], sides[1], sides
 
 
-def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], rates: Rates, roots: int,
+def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], rates: Rates,
           loaded: dict[ir.Value, float]) -> bool:
     """Notes the bytes of each outside tensor that a node reads; False if it reads one from inside at data-dependent places."""
     for read in expanded_reads(node, producer, inlined):
         if read.value in producer or (rates.streams and node.contraction and _atom(node, rates) is not None):
             continue
-        box = read_region(read, node, at, tuple(read.value.type.shape), roots)
+        loops = (*at.extents, *node.over)
         # Of a box that is walked in strides, at most as many elements as there are points.
-        walked = {i for e in read.indices for i, c in enumerate(e.coefficients) if c}
-        most = volume([e for i, e in enumerate((*at.extents, *node.over)) if i in walked]) * element_bytes(read.value)
-        moved = min(_moved(box.extents, read.value, rates.sector), float(max(most, rates.sector)))
+        most = volume([loops[i] for i in read.walked]) * read.element_bytes
+        moved = min(_moved(read_extents(read, loops), read.element_bytes, read.shape, rates.sector), float(max(most, rates.sector)))
         loaded[read.value] = max(loaded.get(read.value, 0.0), moved)
     points = volume(at.extents) * volume(node.over)
     for capture in expanded_captures(node, producer, inlined):
@@ -205,18 +203,17 @@ def _wide(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
     """The node's product as one of warpgroups, if TMA can bring both factors. leaves: its sums go to memory."""
     sides = []
     for read in node.reads:
-        places, value, bounded = read.indices, read.value, ()
-        source = producer.get(value)
+        bounded = ()
+        source = producer.get(read.value)
         while source is not None and inlined.get(source) and source.copies:
-            places, value = tuple(e.compose(places, node.loops) for e in source.reads[0].indices), source.reads[0].value
-            source = producer.get(value)
+            read = source.reads[0].through(read, node.loops)
+            source = producer.get(read.value)
         if source is not None and inlined.get(source) and source.pad is not None:
-            value = source.captures[0]
-            places = tuple(e + -low for e, low in zip(places, source.pad))
-            bounded = tuple(d for d, (padded, n) in enumerate(zip(source.shape, value.type.shape)) if padded != n)
-        if value in producer:
+            read = read.past_padding(source)
+            bounded = tuple(d for d, (padded, n) in enumerate(zip(source.shape, read.shape)) if padded != n)
+        if read.value in producer:
             return None
-        sides.append(Side(tuple(value.type.shape), str(value.type.element_type), places, bounded))
+        sides.append(Side(read.shape, read.element_type, read.indices, bounded))
     extents = (*at.extents, *node.over)
     if len(sides) != 2 or sides[0].dtype != sides[1].dtype or sides[0].dtype not in ("f16", "bf16"):
         return None
@@ -230,16 +227,16 @@ def _wide(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
 
 def _batches(node: Node, at: Region) -> int:
     """Products of one block: points along the loops that both factors share."""
-    used = [{i for e in r.indices for i, c in enumerate(e.coefficients) if c and i < len(at.extents)} for r in node.reads]
+    used = [{i for i in r.walked if i < len(at.extents)} for r in node.reads]
     return volume([at.extents[i] for i in used[0] & used[1]]) if len(used) == 2 else 1
 
 
 def _atom(node: Node, rates: Rates) -> tuple[int, int, float] | None:
     """The atom of a contraction that matrix units take (`Rates.atoms`): factors of one type, whose last dimension is not one batch after
     the other."""
-    last = [{i for i, c in enumerate(r.indices[-1].coefficients) if c} if r.indices else set() for r in node.reads]
+    last = [{i for i, _ in r.terms[-1]} if r.terms else set() for r in node.reads]
     batch = len(node.shape) > 0 and all(x and max(x) < len(node.shape) for x in last) and bool(set.intersection(*last))
-    kinds = {str(r.value.type.element_type) for r in node.reads}
+    kinds = {r.element_type for r in node.reads}
     return None if batch or len(kinds) != 1 else rates.atoms.get(*kinds)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mlc.dialects._ext import operations
 from mlc.ir.affine import map_to_linear
@@ -17,10 +18,51 @@ _FREE = {"arith.constant", "linalg.yield", "linalg.index", "arith.index_cast", "
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """One operand of a linalg op: the tensor, and the element that each point (parallel then reduction loops) needs."""
+    """One operand of a linalg op: the tensor, and the element that each point (parallel then reduction loops) needs.
+
+    Pricing asks the same of it for thousands of tiles, so that what does not depend on the tile is worked out once.
+    """
 
     value: ir.Value
     indices: tuple[Linear, ...]
+    _derived: dict[object, "Read"] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
+        return tuple(self.value.type.shape)
+
+    @cached_property
+    def element_type(self) -> str:
+        return str(self.value.type.element_type)
+
+    @cached_property
+    def element_bytes(self) -> int:
+        return element_bytes(self.value)
+
+    @cached_property
+    def terms(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Per dimension of the tensor: the loops that move the place along it, each with its coefficient."""
+        return tuple(tuple((i, c) for i, c in enumerate(e.coefficients) if c) for e in self.indices)
+
+    @cached_property
+    def walked(self) -> frozenset[int]:
+        """The loops that move the place."""
+        return frozenset(i for terms in self.terms for i, _ in terms)
+
+    def through(self, outer: "Read", loops: int) -> "Read":
+        """This read as one of the node, of so many loops, that computes this one's node inside itself where `outer` reads it."""
+        if outer not in self._derived:
+            self._derived[outer] = Read(self.value, tuple(e.compose(outer.indices, loops) for e in self.indices))
+        return self._derived[outer]
+
+    def past_padding(self, padding: "Node") -> "Read":
+        """A read of what `padding` makes as one of the tensor inside, whose places may then lie outside of it."""
+        assert padding.pad is not None
+        if padding not in self._derived:
+            places = tuple(e + -low for e, low in zip(self.indices, padding.pad))
+            self._derived[padding] = Read(padding.captures[0], places)
+        return self._derived[padding]
 
 
 @dataclass(eq=False)

@@ -20,22 +20,38 @@ class Region:
     extents: tuple[int, ...]
 
 
-def read_region(read: Read, node: Node, at: Region, shape: Sequence[int], roots: int) -> Region:
-    """The box of the read tensor that `node` needs for its own region `at`; a box wider than the tensor is the whole tensor."""
-    zero = Linear.constant(0, roots)
-    inner = [*at.offsets, *[zero] * len(node.over)]
-    extents = (*at.extents, *node.over)
-    offsets, sizes = [], []
-    for e, full in zip(read.indices, shape, strict=True):
-        size = max(e.extent(extents), 0)
-        if size >= full:
-            offsets.append(zero)
-            sizes.append(full)
-        else:
-            base = Linear(e.coefficients, e.minimum(extents)).compose(inner, roots)
-            offsets.append(base)
-            sizes.append(size)
+def read_extents(read: Read, loops: Sequence[int]) -> list[int]:
+    """Extents of the box of the read tensor for a box of the reader's loops; a box wider than the tensor is the whole tensor."""
+    sizes = []
+    for terms, full in zip(read.terms, read.shape, strict=True):
+        size = 1
+        for loop, c in terms:
+            size += abs(c) * (loops[loop] - 1)
+        sizes.append(min(max(size, 0), full))
+    return sizes
+
+
+def read_region(read: Read, node: Node, at: Region, roots: int) -> Region:
+    """The box of the read tensor that `node` needs for its own region `at`: `read_extents` of it, and where it starts."""
+    loops = (*at.extents, *node.over)
+    sizes = read_extents(read, loops)
+    offsets = [_start(e, terms, loops, at.offsets, roots) if size < full else Linear.constant(0, roots)
+               for e, terms, size, full in zip(read.indices, read.terms, sizes, read.shape, strict=True)]
     return Region(tuple(offsets), tuple(sizes))
+
+
+def _start(place: Linear, terms: Sequence[tuple[int, int]], loops: Sequence[int], offsets: Sequence[Linear], roots: int) -> Linear:
+    """The least value of `place` while its loops run, the parallel ones from `offsets` on; `terms` are its loops and coefficients."""
+    if len(terms) == 1 and place.const == 0 and terms[0][1] == 1 and terms[0][0] < len(offsets):
+        return offsets[terms[0][0]]  # nearly all are
+    coefficients, const = [0] * roots, place.const
+    for loop, c in terms:
+        const += min(c, 0) * (loops[loop] - 1)
+        if loop < len(offsets):
+            const += c * offsets[loop].const
+            for i, inner in enumerate(offsets[loop].coefficients):
+                coefficients[i] += c * inner
+    return Linear(tuple(coefficients), const)
 
 
 def union(a: Region, b: Region, shape: Sequence[int]) -> Region | None:
@@ -78,7 +94,7 @@ def propagate(nodes: Sequence[Node], sinks: Sequence[Node], tile: Sequence[int],
             source = producer.get(read.value)
             if source is None:
                 continue
-            need = read_region(read, node, at, source.shape, roots)
+            need = read_region(read, node, at, roots)
             have = regions.get(source)
             joined = need if have is None else union(have, need, source.shape)
             if joined is None:
@@ -93,10 +109,9 @@ def expanded_reads(node: Node, producer: Mapping[ir.Value, Node], inlined: Mappi
     for read in node.reads:
         source = producer.get(read.value)
         if source is not None and inlined.get(source) and source.pad is not None:
-            found.append(Read(source.captures[0], tuple(e + -low for e, low in zip(read.indices, source.pad))))
+            found.append(read.past_padding(source))
         elif source is not None and inlined.get(source):
-            found += [Read(inner.value, tuple(e.compose(read.indices, node.loops) for e in inner.indices))
-                      for inner in expanded_reads(source, producer, inlined)]
+            found += [inner.through(read, node.loops) for inner in expanded_reads(source, producer, inlined)]
         else:
             found.append(read)
     return found
