@@ -110,10 +110,11 @@ class ForeachOp(TaskOp, name="foreach"):
     """Runs its body for every point of a box, in any order and in parallel. Body arguments: one index per dimension of `extents`.
 
     The body reads by `task.load`; results leave through `task.store`. `map` distributes the box [points, reduction points], both flattened
-    row-major, over the block's threads. It covers at least that box: what is beyond is left out. Several threads may share the reduction
-    of a point, and join their parts, if the reduction is associative. `columns` are dimensions of the extents that lie along the map's
-    second dimension instead of the first; a reduction is then one thread's. In a kernel with rows (`gpu.rows`), where threads share a row,
-    all of them do an op that has one point per row, and the first of them stores it to memory.
+    row-major, over the block's workers: its threads, or on CPUs, where one thread runs a block, the lanes of a vector. It covers at least
+    that box; what is beyond is left out, or, on CPUs, the last vector of a row is moved back inside. Several workers may share the
+    reduction of a point, and join their parts, if the reduction is associative. `columns` are dimensions of the extents that lie along
+    the map's second dimension instead of the first; a reduction is then one thread's. In a kernel with rows (`gpu.rows`), where threads
+    share a row, all of them do an op that has one point per row, and the first of them stores it to memory.
 
     Example:
       "task.foreach"() ({
@@ -151,8 +152,8 @@ class ForeachOp(TaskOp, name="foreach"):
         if kernel is None or kernel.name != "task.kernel":
             return  # a fragment, such as a test's
         threads = kernel.opview.py("threads")
-        if threads is None or map_.workers > threads:
-            raise VerifyError(f"map {map_} needs {map_.workers} threads, the kernel has {'none' if threads is None else threads}")
+        if threads is not None and map_.workers > threads:
+            raise VerifyError(f"map {map_} needs {map_.workers} threads, the kernel has {threads}")
 
 
 class ReduceOp(TaskOp, name="reduce"):
@@ -221,6 +222,9 @@ class MmaOp(TaskOp, name="mma"):
 
     `bounded` gives, for a and b, the dimensions along which places may lie outside of the operand; elements there are zero.
 
+    On CPUs, `registers` gives [rows, vectors, lanes] of the tile whose sums stay in vector registers (none: plain loops), and `step` the
+    reduction points of one piece, if the reduction is cut so that its factors stay in cache.
+
     On targets with threads, `warps` gives how many warps share the [rows, columns, depth] of the box (depth: each has a part of the
     reduction), `step` the reduction points of one pipeline stage, `stages` how many stages are in shared memory at once, and `workspace`
     where they lie there. The atom "wgmma.m64k16" has one more warp, the kernel's last, which brings the stages by TMA; c may lie where the
@@ -249,12 +253,15 @@ class MmaOp(TaskOp, name="mma"):
     step: int | None = None
     stages: int | None = None
     workspace: int = 0
+    registers: list | None = None
 
     def check(self) -> None:
         if not 0 < self.reductions < len(self.extents) + 1 or len(self.maps) != 3:
             raise VerifyError(f"has {self.reductions} reductions of {len(self.extents)} dimensions and {len(self.maps)} maps")
         if self.warps is not None and (len(self.warps) != 3 or any(not isinstance(n, int) or n < 1 for n in self.warps)):
             raise VerifyError(f"has warps {self.warps}, expected three positive counts: rows, columns, depth")
+        if self.registers is not None and (len(self.registers) != 3 or any(not isinstance(n, int) or n < 1 for n in self.registers)):
+            raise VerifyError(f"has registers {self.registers}, expected three positive counts: rows, vectors, lanes")
         for name, value in (("step", self.step), ("stages", self.stages)):
             if value is not None and value < 1:
                 raise VerifyError(f"has {name} = {value}, expected at least 1")

@@ -1,4 +1,4 @@
-"""choose-mapping: which thread of a block does what, and where its buffers lie, written into the task level. For targets with threads."""
+"""choose-mapping: which thread (GPU) or lane of a vector (CPU) does what, and where a block's buffers lie, written into the task level."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.body import Body
 from mlc.passes.task.dot import as_foreach
 from mlc.passes.task.flat import Memory
+from mlc.passes.task.lanes import Registers, choose_lanes
 from mlc.passes.task.plan_memory import best_fit
 from mlc.passes.tile.model import element_bytes, volume
 from mlc.target import Target
@@ -34,13 +35,17 @@ BAND = 8  # rows of tiles that neighbouring blocks of a large product walk down 
 
 @dataclass(frozen=True)
 class ChooseMapping(Pass):
-    """Writes threads, task maps, pipelines, pitches and shared-memory offsets. Does nothing for a target without threads."""
+    """Writes task maps and schedules of products; for GPUs also threads, pitches and shared-memory offsets."""
 
     name: ClassVar[str] = "choose-mapping"
 
     def run(self, module: ir.Module, ctx: PassContext) -> None:
         target = ctx.need_target()
         if not target.warp:
+            registers = Registers.of(target)
+            for op in module.body.operations:
+                if op.operation.name == "task.kernel":
+                    choose_lanes(op.operation, registers)
             return
         alignment, constants = _launch_alignment(module), _constants(module)
         for op in list(module.body.operations):

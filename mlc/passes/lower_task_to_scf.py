@@ -15,7 +15,8 @@ from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.dot import as_foreach
 from mlc.passes.task.flat import Memory, flat_type, index_constant
 from mlc.passes.task.loops import Loops
-from mlc.passes.task.matmul import MatrixProduct, Registers
+from mlc.passes.task.matmul import MatrixProduct
+from mlc.passes.task.product import product_of
 from mlc.passes.tile.model import volume
 
 STACK = 1 << 18  # bytes of one block buffer that may lie on a thread's stack
@@ -29,18 +30,16 @@ class LowerTaskToScf(Pass):
     name: ClassVar[str] = "lower-task-to-scf"
 
     def run(self, module: ir.Module, ctx: PassContext) -> None:
-        bits = ctx.need_target().vector_bits
-        registers = Registers(bits // 32, 28 if bits >= 512 else 12)
         for op in list(module.body.operations):
             if op.operation.name == "task.kernel":
                 with op.operation.location, ir.InsertionPoint(op.operation):
-                    _Kernel(op.operation, registers).lower()
+                    _Kernel(op.operation).lower()
                 op.operation.erase()
 
 
 class _Kernel:
-    def __init__(self, kernel: ir.Operation, registers: Registers) -> None:
-        self.kernel, self.registers = kernel, registers
+    def __init__(self, kernel: ir.Operation) -> None:
+        self.kernel = kernel
         self.name, self.grid = kernel.opview.py("sym_name"), kernel.opview.py("grid")
         self.body = kernel.regions[0].blocks[0]
         self.structured = all(v.operation.name.startswith(_STRUCTURED) for v in self.body.operations)
@@ -122,10 +121,13 @@ class _Kernel:
 
     def _foreach(self, op: ir.Operation) -> None:
         if volume(op.opview.py("extents")):
-            Loops(op, self.memory, self.env, self.registers.lanes).emit()
+            Loops(op, self.memory, self.env).emit()
 
     def _mma(self, op: ir.Operation) -> None:
-        if not MatrixProduct(op, self.memory, self.env, self.registers, self._scratch).emit():
+        product = product_of(op) if op.opview.py("registers") is not None else None
+        if product is None:  # no matrix unit: what the op means
             foreach = as_foreach(op)
             self._foreach(foreach)
             foreach.erase()
+            return
+        MatrixProduct(op, product, self.memory, self.env, self._scratch).emit()

@@ -1,8 +1,10 @@
 """task.foreach and task.reduce as loops: one dimension becomes vector lanes, the others scf.for."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from mlc.ir.mlir import arith, ir, scf, vector
+from mlc.layout.mapping import TaskMap
 from mlc.passes.task.body import KINDS, Body, Lanes, combine, neutral, power_of_two
 from mlc.passes.task.flat import Memory, index_constant, splat
 
@@ -19,60 +21,60 @@ def loop(extent: int, start: int, step_: int, carried: Sequence[ir.Value], body:
     return list(op.results)
 
 
-class Loops(Body):
-    """Emits the loops of one foreach at the insertion point."""
+@dataclass(frozen=True)
+class Nest:
+    """The point loops of a foreach that are left, in order, with their extents, once those of one iteration (`single`) are gone and
+    neighbours that every access walks contiguously are joined.
+    """
 
-    def __init__(self, foreach: ir.Operation, memory: Memory, outer: Mapping[ir.Value, ir.Value], lanes: int) -> None:
+    dims: list[ir.Value]
+    extents: dict[ir.Value, int]
+    single: list[ir.Value]
+
+
+def nest_of(body: Body) -> Nest:
+    """The loops over a body's points. Where two are joined, the index of the inner one runs over both."""
+    dims: list[ir.Value] = []
+    extents = dict(body.extents)
+    single: list[ir.Value] = []
+    for d in body.block.arguments:
+        last = dims[-1] if dims else None
+        if extents[d] == 1:
+            single.append(d)
+        elif (last is not None and last not in body.used_as_value and d not in body.used_as_value
+                and all(a.stride(last) == a.stride(d) * extents[d] for a in body.accesses.values())):
+            single.append(last)
+            extents[d] *= extents[last]
+            dims[-1] = d
+        else:
+            dims.append(d)
+    return Nest(dims, {d: extents[d] for d in dims}, single)
+
+
+class Loops(Body):
+    """Emits the loops of one foreach at the insertion point; its map says what runs across lanes."""
+
+    def __init__(self, foreach: ir.Operation, memory: Memory, outer: Mapping[ir.Value, ir.Value]) -> None:
         super().__init__(foreach, memory)
-        self.outer, self.max_lanes = outer, lanes
+        self.outer, self.nest = outer, nest_of(self)
+        map_: TaskMap | None = foreach.opview.py("map")
+        shared = [d for d in map_.digits() if d.spatial] if map_ is not None else []
+        along = self.nest.dims[-1] if shared and shared[0].dim == 0 else None
+        self.lanes = Lanes(along, shared[0].extent if shared else 1)
 
     def emit(self) -> None:
-        dims = self._merge(list(self.block.arguments))
-        lanes = self._choose(dims)
-        self._nest(dims, lanes, dict(self.outer))
+        env = dict(self.outer)
+        if self.nest.single:
+            env.update(dict.fromkeys(self.nest.single, index_constant(0)))
+        self._nest(self.nest.dims, self.lanes, env)
 
     # -- shape of the nest ------------------------------------------------------------------------------------------
-    def _merge(self, dims: list[ir.Value]) -> list[ir.Value]:
-        """Drops dimensions of extent 1 and joins neighbours that every access walks contiguously."""
-        kept: list[ir.Value] = []
-        self.zero = [d for d in dims if self.extents[d] == 1]
-        for d in dims:
-            if self.extents[d] == 1:
-                continue
-            last = kept[-1] if kept else None
-            if (last is not None and last not in self.used_as_value and d not in self.used_as_value
-                    and all(a.stride(last) == a.stride(d) * self.extents[d] for a in self.accesses.values())):
-                self.zero.append(last)
-                self.extents[d] *= self.extents[last]
-                kept[-1] = d
-            else:
-                kept.append(d)
-        return kept
-
-    def _choose(self, dims: list[ir.Value]) -> Lanes:
-        """Lanes along the last parallel dimension if stores are contiguous there, unless a reduction walks memory better."""
-        stores = [a for op, a in self.accesses.items() if op.name == "task.store"]
-        loads = [a for op, a in self.accesses.items() if op.name == "task.load"]
-        parallel = dims[-1] if dims and all(a.stride(dims[-1]) == 1 for a in stores) and self.extents[dims[-1]] > 1 else None
-        bad = sum(a.stride(parallel) not in (0, 1) for a in loads) if parallel is not None else len(loads) + 1
-        if self.reductions and bad:
-            last = [list(r.regions[0].blocks[0].arguments)[len(r.opview.py("extents")) - 1] for r in self.reductions]
-            inner = [r.opview.py("extents")[-1] for r in self.reductions]
-            worse = sum(a.stride(x) not in (0, 1) for a in loads for x in last)
-            if all(all(r.opview.py("combine")) for r in self.reductions) and min(inner) > 1 and worse < bad:
-                return Lanes(None, self.max_lanes)
-        if parallel is None:
-            return Lanes(None, 1)
-        return Lanes(parallel, power_of_two(min(self.max_lanes, self.extents[parallel])))
-
     def _nest(self, dims: list[ir.Value], lanes: Lanes, env: dict[ir.Value, ir.Value]) -> None:
-        if self.zero:
-            env = {**env, **dict.fromkeys(self.zero, index_constant(0))}
         if not dims:
             self.ops(self.block, lanes, env)
             return
         d, rest = dims[0], dims[1:]
-        extent = self.extents[d]
+        extent = self.nest.extents[d]
         if lanes.index is None or d != lanes.index:
             loop(extent, 0, 1, [], lambda i: self._nest_inside(rest, lanes, {**env, d: i}))
             return
@@ -82,7 +84,6 @@ class Loops(Body):
             self._nest_inside(rest, lanes, {**env, d: index_constant(extent - lanes.count)})
 
     def _nest_inside(self, rest: list[ir.Value], lanes: Lanes, env: dict[ir.Value, ir.Value]) -> list[ir.Value]:
-        self.zero = []
         self._nest(rest, lanes, env)
         return []
 

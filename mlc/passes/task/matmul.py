@@ -1,31 +1,21 @@
 """task.mma on a CPU: register tiles of rows x vectors, accumulators carried through the reduction loops.
 
-A deep reduction is cut in chunks whose factors stay in cache; partial sums then live in the result's buffer. One factor supplies a scalar
-per row that is broadcast, the other a vector of columns; columns are the dimension in which the result is contiguous. A column factor that
-is not contiguous there is packed into panels first. Ragged edges overlap: the last register tile is moved back inside, which computes some
-elements twice and needs no masks.
+The tile, and the pieces that a deep reduction is cut into, stand on the op (choose-mapping); partial sums of pieces live in the result's
+buffer. One factor supplies a scalar per row that is broadcast, the other a vector of columns, along which the result is contiguous. A
+column factor that is not contiguous there is packed into panels first. Ragged edges overlap: the last register tile is moved back inside,
+which computes some elements twice and needs no masks.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from mlc.ir.affine import map_to_linear
+from mlc.ir.diagnostics import DiagnosticError
 from mlc.ir.mlir import arith, ir, memref, vector
-from mlc.layout.linear import flatten, row_major
+from mlc.layout.linear import row_major
 from mlc.passes.task.flat import Access, Memory, index_constant, linear_index, load_scalar, splat, vector_type
 from mlc.passes.task.loops import loop
+from mlc.passes.task.product import Operand, Product
 from mlc.passes.tile.model import volume
-
-DEPTH = 512  # reduction points per chunk: a panel of 64 f32 columns is then 128 KiB, an eighth of a usual L2 cache
-DEEP = 768  # reductions up to this deep are not cut
-
-
-@dataclass(frozen=True)
-class Registers:
-    """The vector unit: lanes of an f32 register, and how many registers may hold accumulators."""
-
-    lanes: int
-    accumulators: int
 
 
 @dataclass(frozen=True)
@@ -54,81 +44,26 @@ class _Tile:
 
 
 class MatrixProduct:
-    """Emits one task.mma at the insertion point; `supported` is False when no dimension can be the columns."""
+    """Emits one task.mma, which is `product`, at the insertion point, by the register tile on the op."""
 
-    def __init__(self, op: ir.Operation, memory: Memory, env: dict[ir.Value, ir.Value], registers: Registers,
+    def __init__(self, op: ir.Operation, product: Product, memory: Memory, env: dict[ir.Value, ir.Value],
                  scratch: Callable[[ir.Type], ir.Value]) -> None:
-        view = op.opview
-        self.registers, self.scratch = registers, scratch
-        self.extents: list[int] = view.py("extents")
-        self.reductions: int = view.py("reductions")
-        a, b, c, *offsets = list(op.operands)
-        panels = [*view.py("panels"), 0]
-        self.operands = [self._operand(buffer, map_, offsets, memory, env, panel)
-                         for buffer, map_, panel in zip((a, b, c), op.attributes["maps"], panels)]
-        self.element = c.type.element_type
-        # Partial sums may live in a buffer of the block, or in a result that no other block writes.
-        clamped = any(not isinstance(o.owner, ir.Block) and o.owner.name == "arith.minsi" for o in offsets)
-        self.resumable = not isinstance(c.owner, ir.Block) or not clamped
-        self.parallel = list(range(len(self.extents) - self.reductions))
-        self.folded = list(range(len(self.extents) - self.reductions, len(self.extents)))
-        self._join(self.folded, self.operands[:2])
-        self._join(self.parallel, self.operands)
-        self.parallel = [d for d in self.parallel if self.extents[d] > 1]
+        self.op, self.product, self.scratch = op, product, scratch
+        self.extents, self.folded = list(product.extents), product.folded
+        self.rows, self.columns, self.out = (self._operand(o, memory, env) for o in (product.left, product.right, product.out))
+        self.element = op.operands[2].type.element_type
+        height, vectors, lanes = op.opview.py("registers")
+        self.step: int | None = op.opview.py("step")
+        self.tile = _Tile(product.row, product.others, product.column, product.rows, height, vectors, lanes, self.step is not None)
+        if self.step is not None and (not product.resumable or product.width % (vectors * lanes)):
+            raise DiagnosticError.at(op, f"would add pieces of {self.step} points twice where tiles of {vectors * lanes} columns overlap")
 
-    def _operand(self, buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], memory: Memory, env: dict[ir.Value, ir.Value],
-                 panel: int) -> _Operand:
-        linear = map_to_linear(map_.value)
-        n = len(self.extents)
-        assert linear is not None
-        if panel:
-            # Element [column][k...] of panels: blocks start on a panel, so the offset of column o is o * (all of k).
-            folded = self.extents[n - self.reductions:]
-            shape = [*folded, panel]
-            column, *inner = linear
-            total = column * volume(folded)
-            for e, s in zip(inner, row_major(shape), strict=False):
-                total = total + e * s
-        else:
-            total = flatten(linear, buffer.type.shape, n + len(offsets))
-        strides = {v: c for v, c in zip(offsets, total.coefficients[n:]) if c}
-        depth = volume(self.extents[n - self.reductions:])
-        return _Operand(memory.flat[buffer], linear_index(Access(buffer, total.const, strides), env), total.coefficients[:n], panel, depth)
+    def _operand(self, operand: Operand, memory: Memory, env: dict[ir.Value, ir.Value]) -> _Operand:
+        base = linear_index(Access(operand.buffer, operand.const, operand.starts), env)
+        return _Operand(memory.flat[operand.buffer], base, operand.strides, operand.panel, operand.depth)
 
-    def _join(self, dims: list[int], operands: Sequence[_Operand]) -> None:
-        """Joins neighbouring loops that all operands walk contiguously."""
-        i = 0
-        while i + 1 < len(dims):
-            outer, inner = dims[i], dims[i + 1]
-            if self.extents[outer] == 1 or all(o.strides[outer] == o.strides[inner] * self.extents[inner] for o in operands):
-                self.extents[inner] *= self.extents[outer]
-                self.extents[outer] = 1
-                dims.pop(i)
-            elif self.extents[inner] == 1:
-                dims.pop(i + 1)
-            else:
-                i += 1
-
-    # -- roles ------------------------------------------------------------------------------------------------------
-    def emit(self) -> bool:
-        """Emits the product; False (and nothing emitted) when columns cannot be found."""
-        a, b, c = self.operands
-        column = next((d for d in self.parallel if c.strides[d] == 1 and (a.strides[d] == 0) != (b.strides[d] == 0)), None)
-        if column is None:
-            return False
-        rows, columns = (a, b) if a.strides[column] == 0 else (b, a)
-        row_dims = [d for d in self.parallel if d != column and rows.strides[d] and not columns.strides[d]]
-        if not columns.panel and columns.strides[column] != 1 and volume([self.extents[d] for d in row_dims]) < 4:
-            return False  # packing would cost more than it saves: dot products along the reduction
-        batch = [d for d in self.parallel if d != column and d not in row_dims]
-        row = max(row_dims, key=lambda d: self.extents[d], default=None)
-        others = [d for d in row_dims if d != row]
-        bits = self.element.width
-        lanes = self.registers.lanes * 32 // bits
-        while lanes > self.extents[column]:
-            lanes //= 2
-        self._batch(batch, rows, columns, c, lambda r, k, o: self._panels(r, k, o, row, others, column, max(lanes, 1)))
-        return True
+    def emit(self) -> None:
+        self._batch(self.product.batch, self.rows, self.columns, self.out, self._panels)
 
     def _batch(self, dims: Sequence[int], rows: _Operand, columns: _Operand, out: _Operand,
                body: Callable[[_Operand, _Operand, _Operand], object]) -> None:
@@ -151,54 +86,44 @@ class MatrixProduct:
         return replace(operand, base=arith.AddIOp(operand.base, step).result)
 
     # -- register tiles ---------------------------------------------------------------------------------------------
-    def _panels(self, rows: _Operand, columns: _Operand, out: _Operand, row: int | None, others: Sequence[int], column: int,
-                lanes: int) -> None:
-        m = self.extents[row] if row is not None else 1
-        n = self.extents[column]
-        chunks = self._chunks(m * volume([self.extents[d] for d in others]), columns.panel or n, lanes)
-        vectors, height = self._shape(m, columns.panel or n, lanes, exact=chunks is not None)
+    def _panels(self, rows: _Operand, columns: _Operand, out: _Operand) -> None:
+        tile, column = self.tile, self.tile.column
         if not columns.panel and columns.strides[column] != 1:
             columns = self._pack(columns, column)
-        tile = _Tile(row, others, column, m, height, vectors, lanes, chunks is not None)
-        if chunks is None:
+        if self.step is None:
             self._sweep(rows, columns, out, tile, self.folded)
             return
-        self._clear(out, [*others, *([row] if row is not None else [])], column, n, lanes)
-        outer, cut, size = chunks
+        self._clear(out, [*tile.others, *([tile.row] if tile.row is not None else [])], column, self.extents[column], tile.lanes)
+        outer, cut, size = self._cut(self.step)
         inner = self.folded[len(outer):]
 
-        def chunk(r: _Operand, k: _Operand, length: int) -> None:
+        def piece(r: _Operand, k: _Operand, length: int) -> None:
             full, self.extents[cut] = self.extents[cut], length
             self._sweep(r, k, out, tile, inner)
             self.extents[cut] = full
 
-        def parts(r: _Operand, k: _Operand, _: _Operand) -> None:
+        def pieces(r: _Operand, k: _Operand, _: _Operand) -> None:
             whole = self.extents[cut] // size * size
 
             def at(i: ir.Value) -> list[ir.Value]:
-                chunk(self._advance(r, cut, i), self._advance(k, cut, i), size)
+                piece(self._advance(r, cut, i), self._advance(k, cut, i), size)
                 return []
 
             loop(whole, 0, size, [], at)
             if whole < self.extents[cut]:
                 i = index_constant(whole)
-                chunk(self._advance(r, cut, i), self._advance(k, cut, i), self.extents[cut] - whole)
+                piece(self._advance(r, cut, i), self._advance(k, cut, i), self.extents[cut] - whole)
 
-        self._batch(outer, rows, columns, out, parts)
+        self._batch(outer, rows, columns, out, pieces)
 
-    def _chunks(self, m: int, n: int, lanes: int) -> tuple[list[int], int, int] | None:
-        """How a deep reduction is cut: loops outside the register tiles, the loop that is cut, and the length of its pieces."""
-        if volume([self.extents[d] for d in self.folded]) <= DEEP or m < 8 or n % lanes or not self.resumable:
-            return None
-        inside, outer = 1, list(self.folded)
-        while outer:
-            d = outer.pop()
-            if inside * self.extents[d] > DEPTH or not outer:
-                parts = -(-inside * self.extents[d] // DEPTH)
-                even = next((p for p in range(parts, 2 * parts) if self.extents[d] % p == 0), parts)
-                return outer, d, -(-self.extents[d] // even)
-            inside *= self.extents[d]
-        return None
+    def _cut(self, step: int) -> tuple[Sequence[int], int, int]:
+        """Pieces of `step` reduction points: the loops outside the register tiles, the loop that is cut, and the length of its parts."""
+        outer, inside = list(self.folded), 1
+        cut = outer.pop()
+        while outer and inside * self.extents[cut] <= step:
+            inside *= self.extents[cut]
+            cut = outer.pop()
+        return outer, cut, max(1, step // inside)
 
     def _clear(self, out: _Operand, dims: Sequence[int], column: int, n: int, lanes: int) -> None:
         """Zeroes the result, to which chunks are added."""
@@ -240,24 +165,6 @@ class MatrixProduct:
         if whole < n:
             start = index_constant(n - width)
             place(start, self._advance(columns, column, start).base)
-
-    def _shape(self, m: int, n: int, lanes: int, exact: bool) -> tuple[int, int]:
-        """(vectors, rows) of a register tile: as square as the accumulators allow, rows split evenly. exact: columns must divide."""
-        budget = self.registers.accumulators
-        fitting = max(1, n // lanes)
-        best, best_score = (1, 1), -1.0
-        for vectors in (1, 2, 3, 4, 6, 8):
-            if vectors > fitting or vectors > budget or (exact and n % (vectors * lanes)):
-                continue
-            most = max(1, budget // vectors)
-            parts = -(-m // most)
-            height = -(-m // parts)
-            done_twice = (parts * height) / m * (-(-n // (vectors * lanes)) * vectors * lanes) / n
-            # Loads per multiply-add: a vector per column block and a broadcast per row.
-            score = min(1.0, vectors * height / 8) / ((1 / height + 1 / vectors + 0.6) * done_twice)
-            if score > best_score:
-                best, best_score = (vectors, height), score
-        return best
 
     def _rows(self, rows: _Operand, columns: _Operand, out: _Operand, tile: "_Tile", folded: Sequence[int]) -> None:
         row, m, height = tile.row, tile.m, tile.height

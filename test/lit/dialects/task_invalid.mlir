@@ -41,16 +41,6 @@
   "task.end"() : () -> ()
 }) {sym_name = "too_few_threads", grid = [4], inputs = 1, threads = 32} : () -> ()
 
-"task.kernel"() ({
-^bb0(%x: memref<64xf32>, %b: index):
-  // expected-error@below {{'task.foreach' op map spatial(64, 1) needs 64 threads, the kernel has none}}
-  "task.foreach"() ({
-  ^bb0(%i: index):
-    "task.yield"() : () -> ()
-  }) {extents = [64], map = #task.map<spatial(64, 1)>} : () -> ()
-  "task.end"() : () -> ()
-}) {sym_name = "threads_unknown", grid = [4], inputs = 1} : () -> ()
-
 func.func @mapping(%x: memref<64xf32>, %zero: f32) {
   // expected-error@below {{'task.foreach' op attribute 'map': task map 'spatial(64, 1) + repeat(4, 1)', position 16: unexpected '+'}}
   "task.foreach"() ({

@@ -1,6 +1,6 @@
-// lower-task-to-scf: blocks are a range of one function, lanes are vectors; 16 lanes with 512-bit registers, 8 with 256.
-// RUN: %mlc-opt %s --split-input-file --target=cpu:x86-64-v4 --lower-task-to-scf --mlc-cse --canonicalize | filecheck %s
-// RUN: %mlc-opt %s --split-input-file --target=cpu:x86-64-v3 --lower-task-to-scf --mlc-cse --canonicalize | filecheck %s --check-prefix=V3
+// choose-mapping and lower-task-to-scf: blocks are a range of one function, lanes are vectors; 16 lanes with 512-bit registers, 8 with 256.
+// RUN: %mlc-opt %s --split-input-file --target=cpu:x86-64-v4 --choose-mapping --lower-task-to-scf --mlc-cse --canonicalize | filecheck %s
+// RUN: %mlc-opt %s --split-input-file --target=cpu:x86-64-v3 --choose-mapping --lower-task-to-scf --mlc-cse --canonicalize | filecheck %s --check-prefix=V3
 
 // Lanes run along the dimension that is contiguous in memory; the last vector starts early enough to end with the row.
 // CHECK-LABEL: func.func @lanes(
