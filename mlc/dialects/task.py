@@ -268,12 +268,21 @@ class MmaOp(TaskOp, name="mma"):
 
 
 class BarrierOp(TaskOp, name="barrier"):
-    """All workers of a scope ("block", "cluster", "grid") have done what stands before it.
+    """Plan: every block of the launches before it has ended (scope "grid"), so what they read may change.
 
-    Example: "task.barrier"() {scope = "block"} : () -> ()
+    Inside a kernel the order of the ops is the order of their effects: barriers of a block are the lowering's affair.
+
+    Example: "task.barrier"() {scope = "grid"} : () -> ()
     """
 
     scope: str
+
+    def check(self) -> None:
+        if self.scope != "grid":
+            raise VerifyError(f"has scope '{self.scope}', expected 'grid'")
+        parent = self.operation.parent
+        if parent is not None and parent.name == "task.kernel":
+            raise VerifyError("stands in a kernel, expected it in the plan")
 
 
 class BufferOp(TaskOp, name="buffer"):

@@ -133,7 +133,7 @@ class _Kernel:
                         (RowForeach if of_rows else MappedForeach)(op, team).emit()
                     case "task.mma":
                         self._mma(op, team, overlaps, maps)
-                    case "task.end" | "task.barrier":
+                    case "task.end":
                         continue  # barriers stand where buffers need them
                     case _:
                         clone(op, env)

@@ -114,7 +114,7 @@ class _Kernel:
                     self._foreach(op)
                 elif op.name == "task.mma":
                     self._mma(op)
-                elif op.name in ("task.end", "task.barrier"):
+                elif op.name == "task.end":
                     continue  # one thread runs a block: its program order is the barrier
                 else:
                     clone(op, self.env)

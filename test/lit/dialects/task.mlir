@@ -29,8 +29,8 @@ func.func @inside_a_block(%x: memref<64xf32>, %i: index, %o: index) {
   %v = "task.load"(%x, %i, %o) {map = affine_map<(d0, d1) -> (d0 + d1)>} : (memref<64xf32>, index, index) -> f32
   // CHECK: "task.store"(%{{.*}}) {map = #{{.*}}} : (f32, memref<64xf32>, index, index) -> ()
   "task.store"(%v, %x, %i, %o) {map = affine_map<(d0, d1) -> (d0 + d1)>} : (f32, memref<64xf32>, index, index) -> ()
-  // CHECK: "task.barrier"() {scope = "block"} : () -> ()
-  "task.barrier"() {scope = "block"} : () -> ()
+  // CHECK: "task.barrier"() {scope = "grid"} : () -> ()
+  "task.barrier"() {scope = "grid"} : () -> ()
   return
 }
 

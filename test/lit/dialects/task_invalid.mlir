@@ -41,6 +41,19 @@
   "task.end"() : () -> ()
 }) {sym_name = "too_few_threads", grid = [4], inputs = 1, threads = 32} : () -> ()
 
+"task.kernel"() ({
+^bb0(%x: memref<64xf32>, %b: index):
+  // expected-error@below {{'task.barrier' op stands in a kernel, expected it in the plan}}
+  "task.barrier"() {scope = "grid"} : () -> ()
+  "task.end"() : () -> ()
+}) {sym_name = "barrier_inside", grid = [4], inputs = 1} : () -> ()
+
+func.func @barrier_of_a_block() {
+  // expected-error@below {{'task.barrier' op has scope 'block', expected 'grid'}}
+  "task.barrier"() {scope = "block"} : () -> ()
+  return
+}
+
 func.func @mapping(%x: memref<64xf32>, %zero: f32) {
   // expected-error@below {{'task.foreach' op attribute 'map': task map 'spatial(64, 1) + repeat(4, 1)', position 16: unexpected '+'}}
   "task.foreach"() ({
