@@ -67,14 +67,7 @@ class TaskMap:
 
     @property
     def workers(self) -> int:
-        return self._count("spatial")
-
-    @property
-    def tasks_per_worker(self) -> int:
-        return self._count("repeat")
-
-    def _count(self, kind: str) -> int:
-        return prod(prod(f.shape) for f in self.factors if f.kind == kind)
+        return prod(prod(f.shape) for f in self.factors if f.kind == "spatial")
 
     def digits(self) -> tuple[Digit, ...]:
         """The map in closed form: an index is a sum of digits of the worker and of the task's number. Outermost first, none of extent 1."""

@@ -1,4 +1,4 @@
-"""Shared memory without bank conflicts: XOR swizzles, padded pitches, and the counter that says what an access pattern costs."""
+"""Shared memory without bank conflicts: XOR swizzles, and the counter that says what an access pattern costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,15 +32,6 @@ class Swizzle:
         if row_bytes not in (16, 32, 64, 128):
             raise ValueError(f"no hardware swizzle for rows of {row_bytes} bytes, expected 16, 32, 64 or 128")
         return Swizzle((row_bytes // 16).bit_length() - 1)
-
-
-def pitch_for(row_bytes: int, width: int = 16) -> int:
-    """The least distance between rows, in bytes, at which accesses of `width` bytes at one column of consecutive rows never conflict.
-
-    An odd multiple of the width: the rows' chunks then fall into all BANKS * BANK / width groups of banks in turn.
-    """
-    chunks = -(-row_bytes // width)
-    return (chunks | 1) * width
 
 
 def conflicts(addresses: Sequence[int], width: int) -> int:

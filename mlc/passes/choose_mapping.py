@@ -22,7 +22,7 @@ from mlc.passes.task.body import Body
 from mlc.passes.task.dot import as_foreach
 from mlc.passes.task.flat import Memory
 from mlc.passes.task.lanes import Registers, choose_lanes
-from mlc.passes.task.plan_memory import best_fit
+from mlc.passes.task.plan_memory import ALIGN, best_fit
 from mlc.passes.tile.model import element_bytes, volume
 from mlc.target import Target
 
@@ -85,8 +85,8 @@ def _is_constant(buffer: ir.Value) -> bool:
 
 def _alignment(buffer: ir.Value) -> int:
     if isinstance(buffer.owner, ir.Block) or buffer.owner.name not in ("task.slice", "task.view"):
-        return 64
-    own = volume(buffer.type.shape) * element_bytes(buffer) if buffer.owner.name == "task.slice" else 64
+        return ALIGN
+    own = volume(buffer.type.shape) * element_bytes(buffer) if buffer.owner.name == "task.slice" else ALIGN
     return gcd(own, _alignment(buffer.owner.operands[0]))
 
 

@@ -25,13 +25,12 @@ TRIPLES = st.integers(1, 2).flatmap(lambda rank: st.tuples(*[_maps(rank)] * 3))
 def test_factors() -> None:
     assert [spatial(2, 3).tasks(w) for w in range(6)] == [[(i, j)] for i in range(2) for j in range(3)]
     assert repeat(2, 3).tasks(0) == [(i, j) for i in range(2) for j in range(3)]
-    assert (spatial(2, 3).workers, spatial(2, 3).tasks_per_worker) == (6, 1)
-    assert (repeat(2, 3).workers, repeat(2, 3).tasks_per_worker) == (1, 6)
+    assert (spatial(2, 3).workers, repeat(2, 3).workers) == (6, 1)
 
 
 def test_a_warp_of_row_vectors() -> None:
     m = repeat(4, 1) * spatial(8, 16) * repeat(1, 4)
-    assert (m.shape, m.workers, m.tasks_per_worker) == ((32, 64), 128, 16)
+    assert (m.shape, m.workers, len(m.tasks(0))) == ((32, 64), 128, 16)
     assert m.tasks(17)[:5] == [(1, 4), (1, 5), (1, 6), (1, 7), (9, 4)]
 
 
@@ -40,7 +39,7 @@ def test_a_warp_of_row_vectors() -> None:
 def test_covers_its_shape_once(m: TaskMap) -> None:
     done = [task for w in range(m.workers) for task in m.tasks(w)]
     assert sorted(done) == list(product(*map(range, m.shape)))
-    assert all(len(m.tasks(w)) == m.tasks_per_worker for w in range(m.workers))
+    assert all(len(m.tasks(w)) == len(m.tasks(0)) for w in range(m.workers))
 
 
 @few

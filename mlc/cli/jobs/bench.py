@@ -10,7 +10,7 @@ import numpy as np
 
 from mlc.api import build
 from mlc.cli.jobs.common import Answer, Request, make_inputs, options_of
-from mlc.errors import ResourceError
+from mlc.errors import OptionError, ResourceError
 from mlc.load import executable, load
 from mlc.progress import Report
 from mlc.runtime.executor import Executable
@@ -31,6 +31,8 @@ def job(request: Request, report: Report) -> Answer:
         exe = load(request["model"], threads)
     else:
         exe = executable(build(request["model"], options_of(request), cached=request["cache"], report=report).artifact, threads)
+    if request["profile"] is not None and exe.device is None:  # said before anything is measured
+        raise OptionError(f"--profile: the model is for target {exe.target!r}, which is no GPU", hint="it shows the time of GPU kernels")
     inputs = make_inputs(exe, request["inputs"], request["seed"])
     turns = {"mlc": _turns(lambda: exe.run(inputs))} if exe.device is None else {
         "mlc, GPU time": _gpu_turns(exe, inputs, flush=False),

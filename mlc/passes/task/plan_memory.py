@@ -14,7 +14,7 @@ from mlc.ir.mlir import ir
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.tile.model import element_bytes, volume
 
-ALIGN = 64
+ALIGN = 64  # bytes, of every buffer of a plan: a cache line
 _ALIASES = ("task.view", "task.slice")
 
 
