@@ -116,9 +116,14 @@ def library(**answers: Any) -> Callable[[str], Any]:
 
 
 @pytest.mark.parametrize(("version", "state", "said"), [(13000, "ok", "supports CUDA 13.0"), (12020, "problem", "expected 12.4 or newer")])
-def test_doctor_shows_gpus(version: int, state: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_shows_gpus(version: int, state: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tool = tmp_path / "ptxas"
+    tool.write_text("#!/bin/sh\necho V13.0.88\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr("mlc.backends.cuda.ptxas.find_ptxas", lambda: tool)
     monkeypatch.setattr(doctor.ctypes, "CDLL", library(cuDriverGetVersion=version, cuDeviceGetCount=1, cuDeviceGetName=b"NVIDIA H200",
                                                        cuDeviceGetAttribute={75: 9, 76: 0}, cuDeviceTotalMem_v2=141 << 30))
     rows = {what: (found, detail) for _, what, found, detail in doctor._cuda()}
     assert rows["driver"][0] == state and said in rows["driver"][1]
+    assert (rows["ptxas"][0], "to run here take the ptxas of CUDA 12" in rows["ptxas"][1]) == (state, state == "problem")
     assert rows["device 0"] == ("ok", "NVIDIA H200, sm_90, 141.0 GiB of memory: --target cuda:sm_90a")

@@ -73,25 +73,41 @@ def _cuda() -> Iterator[Row]:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         yield "cuda", "driver", "missing", "libcuda.so.1 not found: install the NVIDIA driver to run (not needed to compile)"
+        driver = None
     else:
         yield from _cuda_devices(driver)
+    yield _ptxas(None if driver is None else _driver_version(driver))
+    yield _module("cuda", "cuda-bindings", "cuda.bindings", "pip install 'mlc-compiler[cuda]' to run on NVIDIA GPUs")
+
+
+def _ptxas(driver: tuple[int, int] | None) -> Row:
+    """driver: the CUDA version that this machine's supports."""
     from mlc.backends.cuda import ptxas
 
     try:
         found = ptxas.find_ptxas()
-        yield "cuda", "ptxas", "ok", f"{ptxas.version(found)}, {found}"
     except MlcError as error:
-        yield "cuda", "ptxas", "missing", f"needed to compile: {error.hint}"
-    yield _module("cuda", "cuda-bindings", "cuda.bindings", "pip install 'mlc-compiler[cuda]' to run on NVIDIA GPUs")
+        return "cuda", "ptxas", "missing", f"needed to compile: {error.hint}"
+    said, needed = f"{ptxas.version(found)}, {found}", tuple(ptxas.least_driver(found))
+    if driver is not None and driver < needed:
+        return "cuda", "ptxas", "problem", (f"{said}; its code needs a driver for CUDA {needed[0]}.{needed[1]} or newer, to run here take "
+                                            f"the ptxas of CUDA {driver[0]} or install a newer NVIDIA driver")
+    return "cuda", "ptxas", "ok", said
+
+
+def _driver_version(driver: ctypes.CDLL) -> tuple[int, int]:
+    version = ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))  # needs no GPU, and no cuInit
+    return version.value // 1000, version.value % 1000 // 10
 
 
 def _cuda_devices(driver: ctypes.CDLL) -> Iterator[Row]:
-    version, count = ctypes.c_int(), ctypes.c_int()
-    status = driver.cuInit(0) or driver.cuDriverGetVersion(ctypes.byref(version)) or driver.cuDeviceGetCount(ctypes.byref(count))
+    count = ctypes.c_int()
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     if status:
         yield "cuda", "driver", "problem", f"libcuda.so.1 is there, but it returned error {status}: no NVIDIA GPU, or no access to it"
         return
-    found = version.value // 1000, version.value % 1000 // 10
+    found = _driver_version(driver)
     old = "" if found >= LEAST_DRIVER else f"; expected {'.'.join(map(str, LEAST_DRIVER))} or newer: install a newer NVIDIA driver"
     yield "cuda", "driver", "problem" if old else "ok", f"supports CUDA {found[0]}.{found[1]}{old}"
     known = Target.known()

@@ -18,44 +18,51 @@ def split_constants(module: ir.Module, store: Callable[[ir.Value], str], budget:
     """
     main = next(op for op in module.body.operations if op.operation.name == "func.func")
     block = main.regions[0].blocks[0]
+    constant = _constant_ops(block)
+    inside = set(constant)
+    needed = [v for op in constant for v in op.results if any(u.owner.operation not in inside for u in v.uses) and _computed(v, inside)]
+    if not needed:
+        return None
+    needed = _within(needed, budget)
+    inside = _behind(needed, inside)
+    new = _module_of(module, block, inside, needed)
+    for value in needed:
+        with value.owner.location, ir.InsertionPoint(value.owner):
+            weight = ir.Operation.create("tile.weight", results=[value.type], attributes={"key": ir.StringAttr.get(store(value))})
+        value.replace_all_uses_with(weight.results[0])
+    for op in reversed(constant):
+        if op in inside and not any(next(iter(r.uses), None) is not None for r in op.results):
+            op.erase()
+    return new
+
+
+def _constant_ops(block: ir.Block) -> list[ir.Operation]:
+    """The tile.graphs and views that depend on weights alone, in order."""
     known: set[ir.Value] = set()
-    moved: list[ir.Operation] = []
+    found: list[ir.Operation] = []
     for view in block.operations:
         op = view.operation
         if op.name in _SOURCES:
             known.update(op.results)
         elif op.name in ("tile.graph", "tile.view") and len(op.operands) and all(v in known for v in op.operands):
             known.update(op.results)
-            moved.append(op)
-    worth = [op for op in moved if op.name == "tile.graph"]
-    if not worth:
-        return None
-    inside = set(moved)
-    needed = [v for op in moved for v in op.results if any(u.owner.operation not in inside for u in v.uses) and _computed(v, inside)]
-    if not needed:
-        return None
-    needed = _within(needed, budget)
-    inside = _behind(needed, inside)
-    moved = [op for op in moved if op in inside]
+            found.append(op)
+    return found
+
+
+def _module_of(module: ir.Module, block: ir.Block, inside: set[ir.Operation], results: list[ir.Value]) -> ir.Module:
+    """A module whose @main has the ops `inside` of a block, with the weights and constants they read, and returns `results`."""
     with module.operation.location:
         new = ir.Module.create()
         with ir.InsertionPoint(new.body):
-            function = func.FuncOp("main", ([], [v.type for v in needed]))
-        entry = function.add_entry_block()
+            function = func.FuncOp("main", ([], [v.type for v in results]))
         env: dict[ir.Value, ir.Value] = {}
-        with ir.InsertionPoint(entry):
+        with ir.InsertionPoint(function.add_entry_block()):
             for view in block.operations:
                 op = view.operation
                 if op in inside or (op.name in _SOURCES and any(u.owner.operation in inside for r in op.results for u in r.uses)):
                     clone(op, env)
-            func.ReturnOp([env[v] for v in needed])
-    for value in needed:
-        with value.owner.location, ir.InsertionPoint(value.owner):
-            weight = ir.Operation.create("tile.weight", results=[value.type], attributes={"key": ir.StringAttr.get(store(value))})
-        value.replace_all_uses_with(weight.results[0])
-    for op in reversed(moved):
-        if not any(next(iter(r.uses), None) is not None for r in op.results):
-            op.erase()
+            func.ReturnOp([env[v] for v in results])
     return new
 
 
