@@ -104,14 +104,15 @@ class _Kernel:
             self.kernel.attributes["threads"] = to_attr(1)  # opaque: sequential code
             return
         self.kernel.attributes["alignment"] = to_attr([self.aligned[b] for b in self.buffers])
-        rows = None if self._mmas() else choose_rows(self.body, self.aligned, self.target)
+        rows = None if self._mmas() else choose_rows(self.kernel, self.aligned, self.target)
         self._pitches()
         wide = self._warpgroups()
         products = {} if wide else self._products()
         foreaches = [v.operation for v in self.body.operations if v.operation.name == "task.foreach"]
         bodies = {op: Body(op, self.memory) for op in foreaches}
-        threads = rows.threads if rows else wide.workers if wide else max([plan.threads for plan in products.values()], default=0)
-        threads = threads or max([_wanted(b) for b in bodies.values()], default=LEAST)
+        threads = wide.workers if wide else max([plan.threads for plan in products.values()], default=0)
+        wanted = max([_wanted(b) for op, b in bodies.items() if op.opview.py("map") is None], default=0 if rows else LEAST)
+        threads = threads or max(wanted, rows.threads if rows else 0)
         everybody = wide.threads if wide else threads
         self.kernel.attributes["threads"] = to_attr(everybody)
         crossing = 0

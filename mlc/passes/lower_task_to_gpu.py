@@ -126,8 +126,9 @@ class _Kernel:
                     case "task.alloc":
                         self._alloc(op, team)
                     case "task.foreach":
-                        team.wait()
                         reads, writes = _touched(op)
+                        if not (reads <= team.constants and writes <= team.registers.keys()):
+                            team.wait()
                         team.order(reads - team.registers.keys(), writes - team.registers.keys(), overlaps)
                         of_rows = bool(op.opview.py("columns")) or not team.registers.keys().isdisjoint(reads | writes)
                         (RowForeach if of_rows else MappedForeach)(op, team).emit()

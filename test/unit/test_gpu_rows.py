@@ -53,6 +53,21 @@ def test_a_row_is_read_once() -> None:
     assert compiled.gpu.count("vector.store") == 3
 
 
+@pytest.mark.parametrize("rows", [4, 512])
+def test_loads_do_not_wait_for_stores(rows: int) -> None:
+    """The scale of a row's later vectors: at the start in a few blocks, at least ahead of the row's stores in many."""
+    x, scale = _numbers(rows, 768, dtype=np.float16), _numbers(768, dtype=np.float16)
+
+    def build(v: Any, s: Any) -> Any:
+        return graph.elementwise("mul", graph.layer_norm(v, axis=1, eps=1e-3), s)
+
+    compiled = compile_gpu(build, x, scale, target=TARGETS[0])
+    assert compiled.gpu.count("vector.load") == 6 and compiled.gpu.rindex("vector.load") < compiled.gpu.index("vector.store")
+    if rows == 4:
+        assert compiled.gpu.rindex("vector.load") < compiled.gpu.index("gpu.shuffle")
+        _check(compiled, (x, scale), [_norm(x.astype(np.float64)) * scale], 2e-3)
+
+
 def test_warps_join_their_parts_behind_one_barrier_each() -> None:
     x = _numbers(2, 8192, dtype=np.float16)
     compiled = compile_gpu(lambda v: graph.softmax(v, axis=1), x, target=TARGETS[0])

@@ -70,12 +70,12 @@ def _trailing(x: TensorType, axis: int) -> Along:
 
 def _mean(b: Builder, along: Along, x: Tensor, acc: Any) -> Tensor:
     total = b.reduce(along.outer, along.over, acc, 0, [(x, along.read)], lambda s, v: s + v)
-    return b.compute(along.outer, acc, [(total, lambda *i: i)], lambda s: s / along.count)
+    return b.compute(along.outer, acc, [(total, lambda *i: i)], lambda s: s.over(along.count))
 
 
 def _inverse_root(b: Builder, along: Along, total: Tensor, eps: float) -> Tensor:
     def body(s: Scalar) -> Scalar:
-        return 1.0 / (s / along.count + eps).math("sqrt")
+        return b.constant(1, total.dtype).over((s.over(along.count) + eps).math("sqrt"))
 
     return b.compute(along.outer, total.dtype, [(total, lambda *i: i)], body)
 

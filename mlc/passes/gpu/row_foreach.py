@@ -8,8 +8,9 @@ from mlc.passes.gpu.block import Block, delinearize
 from mlc.passes.gpu.foreach import POINTS, REDUCED, MappedForeach, below, shuffled
 from mlc.passes.task.body import KINDS, Lanes, combine, neutral
 from mlc.passes.task.flat import index_constant, splat
-from mlc.passes.tile.model import volume
+from mlc.passes.tile.model import element_bytes, volume
 
+AHEAD = 96  # bytes that a thread loads before it comes to them
 STRAIGHT = 8  # steps of a thread's own reduction that are not a loop
 
 
@@ -32,6 +33,7 @@ class RowForeach(MappedForeach):
             extents = self.along.opview.py("extents")
             self.columns = dict(zip(self.along.regions[0].blocks[0].arguments, extents))
         self.key: tuple[int, ...] = ()
+        self.ahead: dict[tuple[ir.Operation, tuple[int, ...]], ir.Value] = {}  # what a load gives, by the vector's key
 
     def emit(self) -> None:
         extents = [self.extents[v] for v in self.rows]
@@ -41,9 +43,22 @@ class RowForeach(MappedForeach):
                 self.key, self.guard = (i,), _both(valid, self._first())
                 self.ops(self.block, self._lanes_of(POINTS, self.rows), env)
                 continue
-            for j, (inside, within) in enumerate(self._column_points()):
+            points = list(self._column_points())
+            envs, lanes = [{**env, **inside} for inside, _ in points], self._own_lanes()
+            for j, (_, within) in enumerate(points):
+                self._load_ahead(i, j, envs, lanes)
                 self.key, self.guard = (i, j), _both(_both(valid, within), self._working())
-                self.ops(self.block, self._own_lanes(), {**env, **inside})
+                self.ops(self.block, lanes, envs[j])
+
+    def _load_ahead(self, i: int, j: int, envs: Sequence[dict[ir.Value, ir.Value]], lanes: Lanes) -> None:
+        """Emits the loads from memory of the vectors after `j`: behind its stores, the assembler would leave them there."""
+        loads = [v.operation for v in self.block.operations if v.operation.name == "task.load"]
+        loads = [op for op in loads if op.operands[0] not in self.team.registers]
+        each = lanes.count * sum(element_bytes(op.operands[0]) for op in loads)
+        for k in range(j, min(len(envs), j + 1 + max(1, AHEAD // max(each, 1)))):
+            for op in loads:
+                if (op, (i, k)) not in self.ahead:
+                    self.ahead[op, (i, k)] = super()._load(op, lanes, envs[k])
 
     def _own_lanes(self) -> Lanes:
         own = self._lanes_of(REDUCED, list(self.columns))
@@ -89,7 +104,7 @@ class RowForeach(MappedForeach):
     def _load(self, op: ir.Operation, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> ir.Value:
         held = self.team.registers.get(op.operands[0])
         if held is None:
-            return super()._load(op, lanes, env)
+            return self.ahead[op, self.key] if (op, self.key) in self.ahead else super()._load(op, lanes, env)
         return held[self.key] if self.key in held else held[self.key[:1]]
 
     def _store(self, op: ir.Operation, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> None:

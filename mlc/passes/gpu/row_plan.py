@@ -29,6 +29,8 @@ LINE = 8  # threads of a row that together read whole lines of cache
 FEW = 4  # vectors of a row that a thread has where that takes more than a warp per row
 MANY = 8  # vectors that a thread has before a warp is too few for a row, which saves barriers
 MOST_VECTORS = 32  # of a thread: its code is straight
+IDLE = 1024  # threads that an SM would have in flight if it were busy
+COMING = 256  # bytes that a thread loads, where more threads could
 KEPT = 208  # bytes of a thread's elements where more threads could have them
 
 
@@ -48,6 +50,14 @@ class RowPlan:
         return self.groups * self.sharing
 
     @property
+    def thread_rows(self) -> int:
+        return self.rows * (self.lanes if self.across else 1)
+
+    @property
+    def thread_points(self) -> int:
+        return self.rows * self.columns * self.lanes
+
+    @property
     def map(self) -> TaskMap:
         """Of the box [rows, columns]."""
         vector = repeat(self.lanes, 1) if self.across else repeat(1, self.lanes)
@@ -59,18 +69,24 @@ class RowPlan:
         return repeat(self.rows, 1) * spatial(self.groups, self.sharing) * repeat(self.lanes if self.across else 1, 1)
 
 
-def choose_rows(block: ir.Block, aligned: Mapping[ir.Value, int], target: Target) -> RowPlan | None:
+def choose_rows(kernel: ir.Operation, aligned: Mapping[ir.Value, int], target: Target) -> RowPlan | None:
     """Rewrites a kernel's body, with maps and register buffers, if the rows of its ops fit in registers; else leaves it alone.
 
     aligned: bytes that the start of each of the kernel's arguments is aligned to.
     """
-    rows = find_rows(block)
+    rows = find_rows(kernel.regions[0].blocks[0])
     if rows is None:
         return None
-    handed, repeated = _handed_on(rows, aligned), _repeated(rows, aligned)
-    plan = _schedule(rows, [_Kept.of(rows, group) for group in (*handed.values(), *repeated)], aligned, target)
+    handed, loaded = _handed_on(rows, aligned), _loaded(rows, aligned)
+    repeated = [group for group in loaded if len({f.op for f, _ in group}) > 1]
+    kept = [_Kept.of(rows, group) for group in (*handed.values(), *repeated)]
+    plan = _schedule(rows, kept, aligned, target)
     if plan is None or not (handed or repeated):
         return None
+    if volume(kernel.opview.py("grid")) * plan.threads <= target.sms * IDLE:
+        # Nothing else hides how long memory takes, so everything comes at once.
+        every = [_Kept.of(rows, group) for group in (*handed.values(), *loaded)]
+        repeated = loaded if _bytes(every, plan.thread_rows, plan.thread_points) <= KEPT and _fits(plan, every, target) else repeated
     ops = [*(_load_once(rows, group) for group in repeated), *rows.ops]
     for buffer, group in handed.items():
         if buffer in aligned:
@@ -108,8 +124,8 @@ def _handed_on(rows: Rows, arguments: Collection[ir.Value]) -> dict[ir.Value, Gr
     return found
 
 
-def _repeated(rows: Rows, arguments: Collection[ir.Value]) -> list[Group]:
-    """Loads, by several ops of the rows, of the same elements along the columns of an argument that the kernel does not write."""
+def _loaded(rows: Rows, arguments: Collection[ir.Value]) -> list[Group]:
+    """Loads of the same elements along the columns of an argument that the kernel does not write."""
     box, columns = {*rows.row_loops, *rows.column_loops}, set(rows.column_loops)
     groups: dict[object, Group] = {}
     for f in rows.ops:
@@ -118,7 +134,7 @@ def _repeated(rows: Rows, arguments: Collection[ir.Value]) -> list[Group]:
             written = any(u.owner.operation.name != "task.load" for u in buffer.uses)
             if buffer in arguments and not written and walked is not None and columns <= walked <= box:
                 groups.setdefault((buffer, rows.place(access)), []).append((f, access))
-    return [group for group in groups.values() if len({f.op for f, _ in group}) > 1]
+    return list(groups.values())
 
 
 @dataclass(frozen=True)
@@ -218,12 +234,22 @@ def _identity(rank: int) -> ir.Attribute:
 # -- threads -------------------------------------------------------------------------------------------------------------
 def _schedule(rows: Rows, kept: Sequence[_Kept], aligned: Mapping[ir.Value, int], target: Target) -> RowPlan | None:
     """Threads by what memory likes: neighbours in it are vectors, then threads. None where a thread would have too much."""
-    moved = [(f, a) for f in rows.ops for a in Body(f.op, Memory()).accesses.values() if a.buffer in aligned]
-    along = [(a, f.columns[-1]) for f, a in moved if f.columns and a.stride(f.columns[-1]) == 1]
-    across = [(a, f.rows[-1]) for f, a in moved if f.columns and f.rows and a.stride(f.rows[-1]) == 1]
+    moved = [(f, op, a) for f in rows.ops for op, a in Body(f.op, Memory()).accesses.items() if a.buffer in aligned]
+    along = [(a, f.columns[-1]) for f, _, a in moved if f.columns and a.stride(f.columns[-1]) == 1]
+    across = [(a, f.rows[-1]) for f, _, a in moved if f.columns and f.rows and a.stride(f.rows[-1]) == 1]
     if len(across) > len(along):
         return _across(rows, kept, _lanes(across, rows.rows[-1], aligned), target)
-    return _along(rows, kept, _lanes(along, rows.columns[-1], aligned), target) if along else None
+    if not along:
+        return None
+    loads = {(a.buffer, rows.place(op)): _times(f, op) * element_bytes(a.buffer)
+             for f, op, a in moved if f.columns and op.name == "task.load"}
+    return _along(rows, kept, sum(loads.values()), _lanes(along, rows.columns[-1], aligned), target)
+
+
+def _times(f: RowOp, load: ir.Operation) -> int:
+    """How often a load of an op is done for one column: in a reduction besides the columns', for each of its points."""
+    inside = load.parent
+    return volume(inside.opview.py("extents")) if inside.name == "task.reduce" and f.reduction is None else 1
 
 
 def _lanes(walked: Sequence[tuple[Access, ir.Value]], extent: int, aligned: Mapping[ir.Value, int]) -> int:
@@ -234,16 +260,20 @@ def _lanes(walked: Sequence[tuple[Access, ir.Value]], extent: int, aligned: Mapp
     return min(aligned_lanes(a, v, lanes, aligned[a.buffer]) for a, v in walked)
 
 
-def _along(rows: Rows, kept: Sequence[_Kept], lanes: int, target: Target) -> RowPlan | None:
-    """Neighbouring threads share a row: a warp, or fewer that come out even, and several warps where those would have too much."""
+def _along(rows: Rows, kept: Sequence[_Kept], load: int, lanes: int, target: Target) -> RowPlan | None:
+    """Neighbouring threads share a row: a warp, or fewer that come out even, and several warps where those would have too much.
+
+    load: bytes that are loaded for a column.
+    """
     count, vectors = volume(rows.rows), volume(rows.columns) // lanes
     even = vectors & -vectors
     sharing = min(target.warp, even if even >= LINE else _power_above(vectors))
     spare: RowPlan | None = None  # with many threads of much each
     while sharing <= MOST_THREADS:
         plan = _grouped(sharing, count, vectors, lanes, target)
-        few = plan.rows * plan.columns <= (MANY if sharing <= target.warp else FEW)
-        if few and _bytes(kept, plan.rows, plan.rows * plan.columns * lanes) <= KEPT:
+        coming = plan.thread_points * load
+        few = plan.rows * plan.columns <= (MANY if sharing <= target.warp else FEW) and (coming <= COMING or plan.columns == 1)
+        if few and _bytes(kept, plan.thread_rows, plan.thread_points) <= KEPT:
             return plan if _fits(plan, kept, target) else None
         if spare is None and plan.threads >= BLOCK and _fits(plan, kept, target):
             spare = plan
@@ -263,7 +293,7 @@ def _across(rows: Rows, kept: Sequence[_Kept], lanes: int, target: Target) -> Ro
     while lanes >= 1:
         groups = min(BLOCK, max(target.warp, _power_above(-(-count // lanes))))
         plan = RowPlan(-(-count // (groups * lanes)), columns, groups, 1, lanes, across=True)
-        if _bytes(kept, plan.rows * lanes, plan.rows * columns * lanes) <= KEPT and _fits(plan, kept, target):
+        if _bytes(kept, plan.thread_rows, plan.thread_points) <= KEPT and _fits(plan, kept, target):
             return plan
         lanes //= 2
     return None
@@ -271,9 +301,9 @@ def _across(rows: Rows, kept: Sequence[_Kept], lanes: int, target: Target) -> Ro
 
 def _fits(plan: RowPlan, kept: Sequence[_Kept], target: Target) -> bool:
     """Whether a thread's registers hold its elements, and its code stays short."""
-    rows, vectors = plan.rows * (plan.lanes if plan.across else 1), plan.rows * plan.columns
     registers = min(MOST_REGISTERS, target.registers // plan.threads)
-    return vectors <= MOST_VECTORS and _bytes(kept, rows, vectors * plan.lanes) <= 4 * (registers - OTHERS)
+    held = _bytes(kept, plan.thread_rows, plan.thread_points)
+    return plan.rows * plan.columns <= MOST_VECTORS and held <= 4 * (registers - OTHERS)
 
 
 def _power_above(n: int) -> int:
