@@ -174,7 +174,9 @@ class Importer:
         inputs = [ctx.scope[name] if name else None for name in node.input]
         for name, value in zip(node.input, inputs, strict=True):
             if isinstance(value, Unusable):
-                if value.reason is None:
+                if value.reason is None:  # for want of a node before this one, which need not be all that is wanting
+                    if not self._has_meaning(ctx):
+                        raise ctx.unsupported("no converter for this op")
                     raise AlreadyReportedError
                 raise ctx.unsupported(f"input {name!r}: {value.reason}")
         local = self.functions.get(function_key(node))
@@ -216,6 +218,12 @@ class Importer:
         return result
 
     # Functions
+
+    def _has_meaning(self, ctx: NodeContext) -> bool:
+        """Whether there is a converter or a function body, as far as the op alone tells."""
+        schema = ctx.schema
+        return (function_key(ctx.node) in self.functions or find_converter(ctx.domain, ctx.node.op_type, ctx.opset) is not None
+                or (schema is not None and (schema.has_function or schema.has_context_dependent_function)))
 
     def _body(self, ctx: NodeContext, inputs: Sequence[Value | None]) -> FunctionProto | None:
         if ctx.schema is None or not (ctx.schema.has_function or ctx.schema.has_context_dependent_function):
