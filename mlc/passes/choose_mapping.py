@@ -14,7 +14,7 @@ from mlc.passes.gpu.contraction import Product, product_of
 from mlc.passes.gpu.hopper.operand import STEP
 from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, choose_warpgroups, result_bytes
 from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
-from mlc.passes.gpu.plan import MmaPlan, choose, warps_wanted
+from mlc.passes.gpu.plan import MmaPlan, choose, shares, warps_wanted
 from mlc.passes.gpu.row_plan import choose_rows
 from mlc.passes.gpu.unit import Unit, unit_for
 from mlc.passes.registry import Pass, PassContext
@@ -168,7 +168,7 @@ class _Kernel:
 
     def _products(self) -> dict[ir.Operation, "MmaPlan"]:
         """Schedules of the matrix products that matrix units take; the others become plain loops."""
-        budget = max(self.target.shared_bytes - 1024 - sum(_bytes(op) for op in self._allocs()), 16 << 10)
+        budget = self.target.shared_bytes - 1024 - sum(_bytes(op) for op in self._allocs())
         products = {}
         for op in self._mmas():
             product = product_of(op, self.memory)
@@ -181,7 +181,8 @@ class _Kernel:
         warps = max([warps_wanted(*p) for p in products.values()], default=0)
         found = {}
         for op, (product, unit) in products.items():
-            plan = choose(product, unit, warps, self.aligned, budget)
+            own = sum(_bytes(a) for a in self._allocs() if a.results[0] == op.operands[2] and shares(product, unit))
+            plan = choose(product, unit, warps, self.aligned, max(budget + own, 16 << 10))
             if plan is None:
                 as_foreach(op)
                 op.erase()
@@ -193,8 +194,12 @@ class _Kernel:
         return found
 
     def _places(self, products: dict[ir.Operation, MmaPlan], wide: WarpGroupPlan | None, crossing: int) -> None:
-        """Offsets in shared memory, by liveness over the kernel's ops. A warpgroups' result takes the place of their stages."""
-        order = {v.operation: i for i, v in enumerate(self.body.operations)}
+        """Offsets in shared memory, by liveness over the kernel's ops. A warpgroups' result takes the place of their stages.
+
+        An op takes two points of time: a product whose sums may take the place of what it reads makes them at the second.
+        """
+        order = {v.operation: 2 * i for i, v in enumerate(self.body.operations)}
+        late = {op.operands[2]: order[op] for op, plan in products.items() if plan.shares}
         spans: list[tuple[int, int, int, ir.Operation]] = []
         mma = self._mmas()[0] if wide else None
         for op in self._allocs():
@@ -202,10 +207,11 @@ class _Kernel:
             if wide and mma and op.results[0] == mma.operands[2]:
                 spans.append((wide.workspace(result_bytes(mma)), min(users), max(users), op))
             elif users:
-                spans.append((_bytes(op), min(users), max(users), op))
+                first = min(users)
+                spans.append((_bytes(op), first + (late.get(op.results[0]) == first), max(users) + 1, op))
         if wide and mma and not result_bytes(mma):
-            spans.append((wide.workspace(0), order[mma], order[mma], mma))
-        spans += [(plan.workspace, order[op], order[op], op) for op, plan in products.items() if plan.workspace]
+            spans.append((wide.workspace(0), order[mma], order[mma] + 1, mma))
+        spans += [(plan.workspace, order[op], order[op] + (not plan.shares), op) for op, plan in products.items() if plan.workspace]
         placed: list[tuple[int, int, int, int]] = []
         for size, first, last, op in sorted(spans, key=lambda s: (-s[0], s[1])):
             offset = best_fit([p for p in placed if p[2] <= last and first <= p[3]], size, ALIGNMENT if wide else PLACE)

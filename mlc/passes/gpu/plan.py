@@ -79,10 +79,19 @@ class MmaPlan:
         return self.stages * sum(s.size for s in (self.left, self.right) if s is not None)
 
     @property
+    def shares(self) -> bool:
+        return shares(self.product, self.unit)
+
+    @property
     def workspace(self) -> int:
         """Bytes of shared memory besides the operands' buffers: pipeline stages, later the parts of the warps along the depth."""
         parts = (self.warps[2] - 1) * self.warps[0] * self.warps[1] * self.warp_rows * self.warp_columns * 4
         return max(self.staged_elements * element_bytes(self.product.a.buffer), parts)
+
+
+def shares(product: Product, unit: Unit) -> bool:
+    """Whether the sums take the place of the stages, where both lie in shared memory: threads wait for each other in between."""
+    return not unit.streams and not product.batch
 
 
 def _up(n: int, multiple: int) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mlc.ir.mlir import arith, gpu, ir, scf, vector
 from mlc.passes.gpu.block import Block, delinearize
 from mlc.passes.gpu.contraction import Factor
-from mlc.passes.gpu.plan import MmaPlan, Staged
+from mlc.passes.gpu.plan import MmaPlan, Staged, is_shared
 from mlc.passes.gpu.result import place
 from mlc.passes.task.flat import affine, index_constant, linear_index
 from mlc.passes.task.loops import loop
@@ -93,6 +93,8 @@ class MatrixProduct:
         accs = self._pipeline()
         if plan.warps[2] > 1:
             accs = self._join_depth(accs)
+        if plan.shares and is_shared(self.c):
+            gpu.BarrierOp()
         self._store(accs, c)
 
     def _zeros(self, shape: Sequence[int]) -> list[ir.Value]:

@@ -96,7 +96,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         return None
     root = sinks[-1]
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
-    traffic, streamed, ops, macs, tensor_macs, scratch, staged, phases, depth = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0
+    traffic, streamed, ops, macs, tensor_macs, scratch, staged, phases, depth, sums = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0
     loaded: dict[ir.Value, float] = {}
     wide: Wide | None = None
     only = sum(n.contraction for n in nodes) == 1
@@ -115,7 +115,9 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
                 high, across, weight = atom
                 tensor_macs += weight * points * (-(-rows // high) * high * -(-columns // across) * across) / max(1, rows * columns)
                 streams = [n * r.element_bytes for n, r in zip(sides, node.reads) if r.value not in producer]
-                staged = max(staged, sum(streams))
+                staged = max(staged, sum(n for n, r in zip(sides, node.reads) if r.value not in producer))
+                if only and _batches(node, at) == 1 and not set(node.results) & external:
+                    sums = volume(at.extents) * element_bytes(node.results[0])
                 if rates.streams:  # each point of a factor is loaded for every reduction point, also where they overlap in memory
                     streamed += sum(streams) * volume(node.over) * _batches(node, at)
             else:
@@ -132,7 +134,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
     held = None if depth else _held(nodes, regions, producer, inlined)
     work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth,
-                streamed, wide, held)
+                streamed, sums, wide, held)
     price = rates.price(work)
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
 

@@ -14,9 +14,10 @@ class Work:
     """What one block does, and how many blocks there are.
 
     traffic: bytes from and to memory outside of the block. ops: simple scalar operations. macs: multiply-adds of contractions;
-    tensor_macs: those that tensor cores can take, padded to whole atoms. scratch: bytes of block buffers. staged: bytes of one reduction
-    point of the contractions' factors, which a GPU streams through shared memory. phases: ops that wait for each other. depth: reduction
-    points of the longest contraction, for all its batches. streamed: the part of `traffic` that is the factors of contractions.
+    tensor_macs: those that tensor cores can take, padded to whole atoms. scratch: bytes of block buffers. staged: rows and columns of the
+    contractions' factors, which a GPU streams through shared memory. phases: ops that wait for each other. depth: reduction points of the
+    longest contraction, for all its batches. streamed: the part of `traffic` that is the factors of contractions. sums: the part of
+    `scratch` that is the result of the only contraction, one product.
     """
 
     blocks: int
@@ -29,6 +30,7 @@ class Work:
     phases: int
     depth: int
     streamed: float = 0.0
+    sums: int = 0
     wide: "Wide | None" = None
     held: "Held | None" = None
 
@@ -135,9 +137,11 @@ class GpuRates:
     """Bytes/ns, simple ops/ns, multiply-adds/ns (CUDA cores, tensor cores) of an SM, and of one block alone on it.
 
     Then ns: of a launch, of starting a block, and of what a block waits for: its first data, each phase, each pipeline stage;
-    and what issuing a stage takes of an SM. stages: of a pipeline, as far as they fill (without asynchronous copies: two).
+    and what issuing a stage takes of an SM. stages: of a pipeline, as far as they fill (without asynchronous
+    copies: two). shares: sums then take their place.
     Rates are what generated kernels reach, not peaks: about 6 TB/s from L2 over 132 SMs at 1.7 GHz. One block of a few warps waits for its
-    own latencies most of the time; several resident blocks hide each other's. The `wide` ones, of warpgroups, are estimates.
+    own latencies most of the time; several resident blocks hide each other's. The `wide` ones, of warpgroups, are estimates, as is
+    all of machines other than NVIDIA's, which were not measured.
     """
 
     sms: int
@@ -161,6 +165,8 @@ class GpuRates:
     issue: float = 70.0
     step: int = 64
     stages: int = 4
+    stage_row: int = 128  # bytes of a factor's row in a stage
+    shares: bool = False
     wide_block: float = 1200.0  # tensor maps and barriers come first
     wide_macs: float = 2800.0
     wide_traffic: float = 80.0
@@ -181,14 +187,16 @@ class GpuRates:
     @staticmethod
     def of(target: Target) -> "GpuRates":
         wide = target.has("wgmma") and target.has("tma")
-        return GpuRates(target.sms, target.shared_bytes, _atoms(target), wide, stages=4 if target.has("cp.async") else 2)
+        return GpuRates(target.sms, target.shared_bytes, _atoms(target), wide, stages=4 if target.has("cp.async") else 2,
+                        shares=not target.has("cp.async"))
 
     def price(self, work: Work) -> float | None:
         if work.wide is not None and (price := self._price_wide(work, work.wide)) is not None:
             return price
         stages = min(self.stages, -(-work.depth // self.step) + 1)
         # Rows are padded against bank conflicts: by a fifth at most.
-        need = work.scratch * 1.2 + work.staged * self.step * 1.2 * stages
+        ring = work.staged * self.stage_row * 1.2 * stages
+        need = work.scratch * 1.2 + (max(0.0, ring - work.sums * 1.2) if self.shares else ring)
         if need > self.shared - 2048:
             return None
         held = work.held
