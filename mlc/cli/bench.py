@@ -36,7 +36,9 @@ def command(model: str, options: dict[str, Any], inputs: tuple[str, ...], seed: 
     rows = [(r["name"], *(milliseconds(r[k]) for k in ("median", "p10", "p90", "min")), r["runs"]) for r in answer["rows"]]
     common.say(table(rows, ("", "median", "p10", "p90", "min", "runs")))
     if answer["peer"] is not None:
-        ours, peer = answer["rows"][0 if vs == "torch" or answer["device"] is None else -2], answer["rows"][-1]
+        by_name = {row["name"]: row for row in answer["rows"]}
+        whole_calls = vs == "ort" and answer["device"] is not None  # ONNX Runtime has no GPU time to compare with
+        ours, peer = by_name["mlc, whole call"] if whole_calls else answer["rows"][0], by_name[answer["peer"]]
         common.say(f"{ours['name']} takes {ours['median'] / peer['median']:.2f} x the time of {peer['name']}")
     if destination is not None:
         kernels = answer["kernels"]

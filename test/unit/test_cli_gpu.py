@@ -60,6 +60,24 @@ def test_bench_has_the_gpus_clock_and_the_callers(cuda: FakeCuda, saved: Path, t
     assert len(json.loads(trace.read_text())["traceEvents"]) == 3
 
 
+def test_torch_is_measured_warm_and_cold_as_well(cuda: FakeCuda, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Peer:
+        name = "torch 2"
+
+        def __init__(self, path: str, inputs: Any, on_gpu: bool, threads: int) -> None:
+            assert on_gpu
+
+        def gpu_times(self, count: int, flush: bool) -> list[float]:
+            return [2.0 if flush else 1.0] * count
+
+    monkeypatch.setattr("mlc.cli.jobs.torch_peer.TorchPeer", Peer)
+    monkeypatch.setattr(bench, "WARMUP_SECONDS", 0.01)
+    monkeypatch.setattr(bench, "TURN_SECONDS", 0.01)
+    answer = bench.job(request(saved, vs="torch"), quiet)
+    assert answer["peer"] == "torch 2"
+    assert {r["name"]: r["median"] for r in answer["rows"][3:]} == {"torch 2": 1.0, "torch 2, cold L2": 2.0}
+
+
 def test_run_on_a_gpu(cuda: FakeCuda, saved: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     answer = run_job.job({"artifact": str(saved), "inputs": [f"x={tmp_path / 'x.npy'}"], "random": False, "seed": 0, "threads": None,

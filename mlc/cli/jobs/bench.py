@@ -66,7 +66,7 @@ def measure_turns(turns: Mapping[str, Turn], duration: float) -> list[Answer]:
 
 
 def _peer(request: Request, exe: Executable, inputs: Mapping[str, Any], threads: int) -> dict[str, Turn]:
-    """The contestant that --vs asks for. On a GPU torch is measured by the GPU's clock, as one graph."""
+    """The contestant that --vs asks for, by its name first. On a GPU torch is measured by the GPU's clock, as one graph, warm and cold."""
     if request["vs"] == "ort":
         from mlc.cli.jobs.reference import ort_reference
 
@@ -76,7 +76,10 @@ def _peer(request: Request, exe: Executable, inputs: Mapping[str, Any], threads:
         from mlc.cli.jobs.torch_peer import TorchPeer
 
         torch = TorchPeer(request["model"], inputs, on_gpu=exe.device is not None, threads=threads)
-        return {torch.name: _turns(torch.run) if exe.device is None else _counted(lambda count: torch.gpu_times(count))}
+        if exe.device is None:
+            return {torch.name: _turns(torch.run)}
+        return {torch.name: _counted(lambda count: torch.gpu_times(count, flush=False)),
+                f"{torch.name}, cold L2": _counted(lambda count: torch.gpu_times(count, flush=True))}
     return {}
 
 

@@ -57,7 +57,7 @@ class TorchPeer:
         with self.torch.inference_mode():
             return self._evaluate()
 
-    def gpu_times(self, count: int, flush: bool = False) -> list[float]:
+    def gpu_times(self, count: int, flush: bool) -> list[float]:
         """GPU seconds of each of `count` runs, by events around replays. flush: with an empty L2 cache."""
         cuda = self.torch.cuda
         scratch = self.torch.empty(2 * cuda.get_device_properties(0).L2_cache_size if flush else 0, dtype=self.torch.uint8, device="cuda")
