@@ -24,7 +24,8 @@ class Target:
     vector_bits: widest register a lane-parallel operation works on (GPU: widest load of a thread). cores: hardware threads to use.
     l1, l2: bytes of data cache (GPU: L1 + shared of an SM, whole L2). features: CPU: LLVM feature names beyond the arch level; GPU: what
     backends choose instructions by. sms, shared_bytes (one block's most), registers (32-bit, of an SM), warp: GPU only. atoms: matrix
-    instructions that a warp computes products with (`mlc.layout.fragments`), of each type the one to prefer first.
+    instructions that a warp computes products with (`mlc.layout.fragments`), of each type the one to prefer first. cluster: blocks, at
+    most, that run at once and can wait for each other.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Target:
     registers: int = 0
     warp: int = 0
     atoms: tuple[str, ...] = ()
+    cluster: int = 0
 
     def has(self, feature: str) -> bool:
         return feature in self.features
@@ -123,12 +125,12 @@ def _cpu(arch: str, vector_bits: int) -> Target:
     return Target("cpu", arch, vector_bits, cores=1, l1=32 << 10, l2=1 << 20)
 
 
-def _cuda(arch: str, sms: int, shared_kib: int, l1_kib: int, l2_mib: int, *features: str) -> Target:
+def _cuda(arch: str, sms: int, shared_kib: int, l1_kib: int, l2_mib: int, *features: str, cluster: int = 0) -> Target:
     # The matrix instructions that all of sm_80 and later share; those of sm_7x are others, and not used.
     ampere = int(arch.removeprefix("sm_").rstrip("a")) >= 80
     common = ("exp2", "mma", "ldmatrix", "cp.async") if ampere else ("exp2",)
     return Target("cuda", arch, 128, cores=0, l1=l1_kib << 10, l2=l2_mib << 20, features=common + features, sms=sms,
-                  shared_bytes=shared_kib << 10, registers=65536, warp=32, atoms=_SYNC if ampere else ())
+                  shared_bytes=shared_kib << 10, registers=65536, warp=32, atoms=_SYNC if ampere else (), cluster=cluster)
 
 
 def _rocm(arch: str, sms: int, registers: int, warp: int, l1_kib: int, l2_mib: int, atoms: tuple[str, ...], *features: str) -> Target:
@@ -158,7 +160,7 @@ _FACTS: dict[str, dict[str, Target]] = {
             _cuda("sm_87", 16, 163, 192, 4),  # Orin
             _cuda("sm_89", 128, 99, 128, 72, "fp8"),  # RTX 4090
             _cuda("sm_90", 132, 227, 256, 50, "fp8", "pdl"),  # H100 without what only sm_90a has
-            _cuda("sm_90a", 132, 227, 256, 50, "fp8", "cluster", "tma", "wgmma", "pdl"),  # H100 SXM, H200
+            _cuda("sm_90a", 132, 227, 256, 50, "fp8", "tma", "wgmma", "pdl", cluster=16),  # H100 SXM, H200
             _cuda("sm_100", 148, 227, 256, 126, "fp8", "pdl"),  # B200
             _cuda("sm_103", 148, 227, 256, 126, "fp8", "pdl"),  # B300
             _cuda("sm_120", 170, 99, 128, 96, "fp8", "pdl"),  # RTX 5090

@@ -19,7 +19,7 @@ PIPELINE = "gpu-kernel-pipeline"
 class Kernel:
     """One kernel. text: an LLVM IR module with one entry point, `name`. grid: blocks; threads: of a block; shared: its bytes of memory.
 
-    maps: the tensor maps that follow the buffers among its arguments (see `gpu_plan.tensor_maps`).
+    maps: the tensor maps that follow the buffers among its arguments (see `gpu_plan.tensor_maps`). cluster: blocks of a cluster, 1 without.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Kernel:
     threads: int
     shared: int
     maps: tuple[dict[str, Any], ...] = ()
+    cluster: int = 1
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,11 @@ def _alone(function: ir.Operation, symbols: dict[str, ir.Operation]) -> ir.Modul
 
 
 def launch_facts(function: ir.Operation) -> dict[str, Any]:
-    """A kernel's `name`, `grid`, `threads` and `shared`: fields of `gpu_backend.Kernel`."""
+    """A kernel's `name`, `grid`, `threads`, `shared` and `cluster`: fields of `gpu_backend.Kernel`."""
     grid = to_py(function.attributes["task.grid"])
     return {"name": function.attributes["sym_name"].value, "grid": grid if isinstance(grid, list) else [grid],
-            "threads": volume(to_py(function.attributes["known_block_size"])), "shared": to_py(function.attributes["task.shared"])}
+            "threads": volume(to_py(function.attributes["known_block_size"])), "shared": to_py(function.attributes["task.shared"]),
+            "cluster": volume(to_py(function.attributes["known_cluster_size"])) if "known_cluster_size" in function.attributes else 1}
 
 
 def index_bits(function: ir.Operation) -> int:

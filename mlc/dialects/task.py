@@ -29,6 +29,7 @@ class KernelOp(TaskOp, name="kernel"):
     `shared` the bytes of the block's shared memory, and `scratch` the offset of its part in which warps join reductions. `constants` are
     the numbers of the memrefs that are weights in every launch: no earlier launch writes them. Blocks are taken row-major, except with a
     `band`: then along the last but one dimension of the grid, so many of its indices, before the last one changes.
+    With `cluster` all blocks of the grid run at once, and may meet at barriers of that scope.
 
     Example:
       "task.kernel"() ({
@@ -54,6 +55,7 @@ class KernelOp(TaskOp, name="kernel"):
     scratch: int = 0
     constants: list = []
     band: int | None = None
+    cluster: bool = False
     body: Region
 
     def check(self) -> None:
@@ -72,7 +74,7 @@ class KernelOp(TaskOp, name="kernel"):
 
 
 class EndOp(TaskOp, name="end"):
-    """Ends a kernel.
+    """Ends a kernel or a group.
 
     Example: "task.end"() : () -> ()
     """
@@ -190,6 +192,9 @@ class YieldOp(TaskOp, name="yield"):
 class LoadOp(TaskOp, name="load"):
     """The element of a memref at `map`(indices); indices are loop indices and block offsets.
 
+    A `kept` one is the same in every iteration of the kernel's loops: each thread loads its elements once, ahead of them. An `early` one
+    reads what nobody writes between the barrier (task.barrier) before it and itself: threads load it right behind that barrier.
+
     Example: %v = "task.load"(%x, %i, %o) {map = affine_map<(d0, d1) -> (d0 + d1)>} : (memref<64xf32>, index, index) -> f32
     """
 
@@ -197,6 +202,8 @@ class LoadOp(TaskOp, name="load"):
     indices: Operands
     y: Result
     map: ir.Attribute
+    kept: bool = False
+    early: bool = False
 
 
 class StoreOp(TaskOp, name="store"):
@@ -268,9 +275,11 @@ class MmaOp(TaskOp, name="mma"):
 
 
 class BarrierOp(TaskOp, name="barrier"):
-    """Plan: every block of the launches before it has ended (scope "grid"), so what they read may change.
+    """In the plan (scope "grid"): every block of the launches before it has ended, so what they read may change. Between the phases of a
+    kernel (scope "block" or "cluster"): all threads of the block, or of all blocks, have done what stands before it, and see each other's
+    writes.
 
-    Inside a kernel the order of the ops is the order of their effects: barriers of a block are the lowering's affair.
+    Inside a phase the order of the ops is the order of their effects: what barriers of a block that takes is the lowering's affair.
 
     Example: "task.barrier"() {scope = "grid"} : () -> ()
     """
@@ -278,11 +287,12 @@ class BarrierOp(TaskOp, name="barrier"):
     scope: str
 
     def check(self) -> None:
-        if self.scope != "grid":
-            raise VerifyError(f"has scope '{self.scope}', expected 'grid'")
         parent = self.operation.parent
-        if parent is not None and parent.name == "task.kernel":
-            raise VerifyError("stands in a kernel, expected it in the plan")
+        while parent is not None and parent.name in ("scf.for", "scf.if", "scf.while"):
+            parent = parent.parent
+        scopes = ("block", "cluster") if parent is not None and parent.name == "task.kernel" else ("grid",)
+        if self.scope not in scopes:
+            raise VerifyError(f"has scope '{self.scope}', expected {' or '.join(map(repr, scopes))} here")
 
 
 class BufferOp(TaskOp, name="buffer"):
@@ -355,6 +365,28 @@ class LaunchOp(TaskOp, name="launch"):
     buffers: Operands
     kernel: str
     nodes: list = []
+
+
+class GroupOp(TaskOp, name="group"):
+    """Plan: launches and loops that shall be one kernel of `blocks` blocks, which meet at barriers of `scope` instead of at launches.
+
+    Example:
+      "task.group"() ({
+        "task.launch"(%x, %y) {kernel = "relu"} : (memref<64xf32>, memref<64xf32>) -> ()
+        "task.launch"(%y, %z) {kernel = "relu"} : (memref<64xf32>, memref<64xf32>) -> ()
+        "task.end"() : () -> ()
+      }) {scope = "cluster", blocks = 4} : () -> ()
+    """
+
+    scope: str
+    blocks: int
+    body: Region
+
+    def check(self) -> None:
+        if self.scope not in ("block", "cluster"):
+            raise VerifyError(f"has scope '{self.scope}', expected block or cluster")
+        if self.blocks < 1 or (self.scope == "block" and self.blocks > 1):
+            raise VerifyError(f"has {self.blocks} blocks in scope '{self.scope}'")
 
 
 class CopyOp(TaskOp, name="copy"):

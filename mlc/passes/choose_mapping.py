@@ -1,6 +1,6 @@
 """choose-mapping: which thread (GPU) or lane of a vector (CPU) does what, and where a block's buffers lie, written into the task level."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import ClassVar
@@ -14,6 +14,7 @@ from mlc.passes.gpu.contraction import Product, product_of
 from mlc.passes.gpu.hopper.operand import STEP
 from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, choose_warpgroups, result_bytes
 from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
+from mlc.passes.gpu.kept import Kept, kept_key
 from mlc.passes.gpu.plan import MmaPlan, choose, shares, warps_wanted
 from mlc.passes.gpu.row_plan import choose_rows
 from mlc.passes.gpu.unit import Unit, unit_for
@@ -29,6 +30,8 @@ from mlc.target import Target
 LEAST, MOST = 64, 512  # threads of a block
 PER_THREAD = 4  # points (of a reduction, too) that a thread should have at least, before more threads help
 PLACE = 128  # bytes: alignment of buffers in shared memory
+EARLY = 4  # points of a thread whose operands it may load at the beginning of a phase
+FEW_ROWS = 4  # of a product in a loop, up to which threads multiply by a factor in their registers as fast as tensor cores
 NARROW = 1 << 31  # elements that 32-bit address arithmetic reaches
 BAND = 8  # rows of tiles that neighbouring blocks of a large product walk down together, so that they share what they read in L2
 
@@ -96,19 +99,23 @@ class _Kernel:
         self.body = kernel.regions[0].blocks[0]
         arguments = list(self.body.arguments)
         self.buffers = arguments[:len(arguments) - len(kernel.opview.py("grid"))]
+        self.loops = [v.operation for v in self.body.operations if v.operation.name == "scf.for"]
+        self.ops = list(_steps(self.body))
         self.aligned = dict(zip(self.buffers, alignment or [1] * len(self.buffers)))
         self.memory = Memory()
+        self.kept: dict[Kept, int] = {}  # bytes of a thread
 
     def choose(self) -> None:
-        if any(not v.operation.name.startswith(("task.", "arith.")) for v in self.body.operations):
+        if any(not op.name.startswith(("task.", "arith.")) for op in self.ops):
             self.kernel.attributes["threads"] = to_attr(1)  # opaque: sequential code
             return
         self.kernel.attributes["alignment"] = to_attr([self.aligned[b] for b in self.buffers])
-        rows = None if self._mmas() else choose_rows(self.kernel, self.aligned, self.target)
+        rows = None if self._mmas() or self.loops else choose_rows(self.kernel, self.aligned, self.target)
         self._pitches()
         wide = self._warpgroups()
         products = {} if wide else self._products()
-        foreaches = [v.operation for v in self.body.operations if v.operation.name == "task.foreach"]
+        self.ops = list(_steps(self.body))
+        foreaches = [op for op in self.ops if op.name == "task.foreach"]
         bodies = {op: Body(op, self.memory) for op in foreaches}
         threads = wide.workers if wide else max([plan.threads for plan in products.values()], default=0)
         wanted = max([_wanted(b) for op, b in bodies.items() if op.opview.py("map") is None], default=0 if rows else LEAST)
@@ -116,18 +123,21 @@ class _Kernel:
         everybody = wide.threads if wide else threads
         self.kernel.attributes["threads"] = to_attr(everybody)
         crossing = 0
-        for op, body in bodies.items():
+        for op, body in sorted(bodies.items(), key=lambda item: item[0].block == self.body):  # loops first: they say what is kept
             map_ = op.opview.py("map") or self._map(body, threads)
             op.attributes["map"] = to_attr(map_)
             sharing = volume([d.extent for d in map_.digits() if d.spatial and d.dim == 1])
+            self._keep(op, body, map_, threads)
             if sharing > self.target.warp and body.reductions:
                 crossing = max(crossing, max(len(list(r.results)) for r in body.reductions))
+        for block in {op.block: None for op in foreaches}:
+            self._load_early([v.operation for v in block.operations])
         self._places(products, wide, 8 * HALVES * crossing * -(-everybody // self.target.warp))
 
     # -- buffers ----------------------------------------------------------------------------------------------------
     def _allocs(self) -> list[ir.Operation]:
         """Those in shared memory."""
-        return [v.operation for v in self.body.operations if v.operation.name == "task.alloc" and v.py("level") == "shared"]
+        return [op for op in self.ops if op.name == "task.alloc" and op.opview.py("level") == "shared"]
 
     def _pitches(self) -> None:
         """Rows are padded so that what neighbouring rows are read or written by lies in different banks."""
@@ -143,12 +153,12 @@ class _Kernel:
                 self.memory.strides[op.results[0]] = pitched(shape, pitch)
 
     def _mmas(self) -> list[ir.Operation]:
-        return [v.operation for v in self.body.operations if v.operation.name == "task.mma"]
+        return [op for op in self.ops if op.name == "task.mma"]
 
     def _warpgroups(self) -> WarpGroupPlan | None:
         """The schedule of a kernel's one large product, if TMA and warpgroups take it."""
         mmas = self._mmas()
-        product = product_of(mmas[0], self.memory) if len(mmas) == 1 else None
+        product = product_of(mmas[0], self.memory) if len(mmas) == 1 and not self.loops else None
         if product is None or self._unit(mmas[0], product) is None:
             return None
         op, grid = mmas[0], self.kernel.opview.py("grid")
@@ -173,7 +183,7 @@ class _Kernel:
         for op in self._mmas():
             product = product_of(op, self.memory)
             unit = self._unit(op, product)
-            if product is not None and unit is not None:
+            if product is not None and unit is not None and not self._slim(op, product):
                 products[op] = product, unit
             else:
                 as_foreach(op)
@@ -198,12 +208,12 @@ class _Kernel:
 
         An op takes two points of time: a product whose sums may take the place of what it reads makes them at the second.
         """
-        order = {v.operation: 2 * i for i, v in enumerate(self.body.operations)}
+        order = {op: 2 * i for i, op in enumerate(self.ops)}
         late = {op.operands[2]: order[op] for op, plan in products.items() if plan.shares}
         spans: list[tuple[int, int, int, ir.Operation]] = []
         mma = self._mmas()[0] if wide else None
         for op in self._allocs():
-            users = [order[_top(u.owner.operation, self.body)] for u in op.results[0].uses]
+            users = [order[_top(u.owner.operation, order)] for u in op.results[0].uses]
             if wide and mma and op.results[0] == mma.operands[2]:
                 spans.append((wide.workspace(result_bytes(mma)), min(users), max(users), op))
             elif users:
@@ -226,6 +236,70 @@ class _Kernel:
             raise CompilerError(f"kernel {self.kernel.opview.py('sym_name')} needs {top + crossing} bytes of shared memory, "
                                 f"{self.target} has {self.target.shared_bytes}")
 
+    # -- what loops repeat ------------------------------------------------------------------------------------------
+    def _lasts(self, values: Iterable[ir.Value]) -> bool:
+        """Whether none of the values is made in a loop of the kernel."""
+        return all((v.owner if isinstance(v.owner, ir.Block) else v.owner.operation.block) == self.body for v in values)
+
+    def _room(self, threads: int) -> int:
+        """Bytes of registers in which a thread may keep what it loads once."""
+        return 4 * (self.target.registers // threads) // 2
+
+    def _slim(self, op: ir.Operation, product: Product) -> bool:
+        """Whether a loop's product is few rows by a factor that stays in registers: threads then need no atoms, and no pipeline."""
+        if not self.loops or product.batch:
+            return False
+        inputs = self.buffers[:self.kernel.opview.py("inputs")]
+        for kept, other in ((product.a, product.b), (product.b, product.a)):
+            elements = kept.outer.count * kept.depth.count
+            if (kept.buffer in inputs and self._lasts(kept.start.strides) and other.outer.count <= FEW_ROWS
+                    and elements * element_bytes(kept.buffer) <= MOST * self._room(MOST)):
+                return True
+        return False
+
+    def _lasting(self, body: Body) -> list[ir.Operation]:
+        """The loads of a body's one reduction that are the same in every iteration of the kernel's loops."""
+        if not self.loops or len(body.reductions) != 1:
+            return []
+        inputs = self.buffers[:self.kernel.opview.py("inputs")]
+        op = body.reductions[0]
+        loops = {*body.block.arguments, *op.regions[0].blocks[0].arguments}
+        return [o for o in body.accesses if o.name == "task.load" and o.parent == op and o.operands[0] in inputs
+                and self._lasts(v for v in list(o.operands)[1:] if v not in loops)]
+
+    def _keep(self, foreach: ir.Operation, body: Body, map_: TaskMap, threads: int) -> None:
+        """Marks the loads of a reduction that give a thread the same in every iteration, as far as registers reach."""
+        if not self._lasting(body) or map_.workers != threads:
+            return
+        op, digits = body.reductions[0], map_.digits()
+        own = [volume([d.extent for d in digits if not d.spatial and d.dim == dim]) for dim in (0, 1)]
+        whole = map_.shape == (volume(list(body.extents.values())), volume(op.opview.py("extents")))
+        shared = any(d.dim == 1 and (d.spatial or d == digits[-1]) for d in digits)
+        if not whole or not shared:
+            return
+        for load in self._lasting(body):
+            key = kept_key(load, foreach, map_)
+            size = own[0] * own[1] * element_bytes(load.operands[0])
+            if key in self.kept or (foreach.block != self.body and sum(self.kept.values()) + size <= self._room(threads)):
+                self.kept[key] = size
+                load.attributes["kept"] = to_attr(True)
+
+    def _load_early(self, ops: Sequence[ir.Operation]) -> None:
+        """Marks loads behind the first step after a barrier, of buffers that nothing has written since: they need not wait for it."""
+        written: set[ir.Value] | None = None  # None: the phase has not begun
+        for op in ops if self.loops else ():
+            if op.name in ("task.barrier", "scf.for"):
+                written = None
+            elif op.name in ("task.foreach", "task.mma"):
+                inner = operations(op)
+                if written is not None and not any(o.name in ("task.reduce", "memref.load") for o in inner):
+                    points = volume([d.extent for d in op.opview.py("map").digits() if not d.spatial])
+                    for load in [o for o in inner if o.name == "task.load" and points <= EARLY]:
+                        if load.operands[0] in self.buffers and load.operands[0] not in written:
+                            load.attributes["early"] = to_attr(True)
+                stores = {o.operands[1] for o in inner if o.name == "task.store"} if op.name == "task.foreach" else {op.operands[2]}
+                written = (written or set()) | stores
+
     # -- loops ------------------------------------------------------------------------------------------------------
     def _map(self, body: Body, threads: int) -> TaskMap:
         points = volume(list(body.extents.values()))
@@ -247,7 +321,8 @@ class _Kernel:
         while lanes > 1 and depth // lanes < 8:
             lanes //= 2
         sharing = 1
-        while sharing < threads and sharing * lanes < depth and (points * sharing < threads or (along and sharing < 32)):
+        beside = along and not self._lasting(body)  # neighbours read what lies side by side; what is read but once may lie anywhere
+        while sharing < threads and sharing * lanes < depth and (points * sharing < threads or (beside and sharing < 32)):
             sharing *= 2
         groups = threads // sharing
         return repeat(-(-points // groups), -(-depth // (sharing * lanes))) * spatial(groups, sharing) * repeat(1, lanes)
@@ -304,9 +379,24 @@ def _bytes(alloc: ir.Operation) -> int:
     return max(1, count * element_bytes(value))
 
 
-def _top(op: ir.Operation, block: ir.Block) -> ir.Operation:
-    """The op of `block` that holds `op`."""
-    while op.block != block:
+def _steps(block: ir.Block) -> Iterator[ir.Operation]:
+    """The ops of a kernel's body in order, those of its loops in the place of the loops."""
+    for view in block.operations:
+        op = view.operation
+        if op.name == "scf.for" and not len(op.results) and all(_held(v.operation) for v in op.regions[0].blocks[0].operations):
+            yield from _steps(op.regions[0].blocks[0])
+        elif op.name != "scf.yield":
+            yield op
+
+
+def _held(op: ir.Operation) -> bool:
+    """Whether an op may stand in a loop around phases."""
+    return op.name.startswith(("task.", "arith.")) or op.name in ("scf.for", "scf.yield")
+
+
+def _top(op: ir.Operation, among: Container[ir.Operation]) -> ir.Operation:
+    """The op of `among` that holds `op`."""
+    while op not in among:
         op = op.parent.operation
     return op
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import ClassVar
 
 from mlc.dialects._ext import operations, to_attr
 from mlc.errors import CompilerError
 from mlc.ir.clone import clone
-from mlc.ir.mlir import gpu, ir
+from mlc.ir.mlir import gpu, ir, scf
 from mlc.layout.linear import row_major
 from mlc.passes.choose_mapping import NARROW, pitched
 from mlc.passes.gpu.block import SHARED, Block, banded, delinearize, global_type, grid_control
@@ -80,6 +81,8 @@ class _Kernel:
         blocks = volume(self.grid)
         function = gpu.GPUFuncOp(ir.FunctionType.get(types, []), self.name, kernel=True, known_block_size=[self.threads, 1, 1])
         function.operation.attributes["task.grid"] = to_attr([blocks])
+        if self.kernel.opview.py("cluster"):
+            function.operation.attributes["known_cluster_size"] = ir.DenseI32ArrayAttr.get([blocks, 1, 1])
         function.operation.attributes["task.shared"] = to_attr(0 if self.opaque else self.kernel.opview.py("shared"))
         if self.wide:
             self._describe(function.operation, self.wide)
@@ -118,27 +121,80 @@ class _Kernel:
         constants = {self.buffers[i] for i in self.kernel.opview.py("constants")}
         team = Block(self.target.warp, self.threads, gpu.ThreadIdOp(gpu.Dimension.x).result, dynamic, memory, env, alignment,
                      self.kernel.opview.py("scratch"), constants, self.target.has("pdl"))
-        overlaps = _overlaps(_spans(self.body))
-        for view in self.body.operations:
-            op = view.operation
+        overlaps = _overlaps(_spans(self.kernel))
+        self._keep(team)
+        self._steps(self.body, team, overlaps, maps)
+        team.wait()  # a kernel without any work still ends after those before it
+
+    def _keep(self, team: Block) -> None:
+        """What the kernel's loops repeat is loaded ahead of them; weights ahead of all else."""
+        foreaches = [op for op in operations(self.kernel) if op.name == "task.foreach"]
+        emitters = [e for e in (MappedForeach(op, team) for op in foreaches) if e.kept]
+        if not emitters:
+            return
+        for op in [v.operation for v in self.body.operations if v.operation.name.startswith("arith.")]:
+            clone(op, team.env)
+        if not all(load.operands[0] in team.constants for e in emitters for load in e.kept):
+            team.wait()
+        for emitter in emitters:
+            emitter.keep()
+
+    def _steps(self, block: ir.Block, team: Block, overlaps: Mapping[ir.Value, set[ir.Value]], maps: Sequence[ir.Value]) -> None:
+        ops = [v.operation for v in block.operations]
+        emitters: dict[ir.Operation, MappedForeach] = {}
+        begins = True
+        for i, op in enumerate(ops):
             with op.location:
+                if begins and op.name in ("task.alloc", "task.foreach", "task.mma"):
+                    emitters, begins = self._phase(ops[i:], team), False
                 match op.name:
-                    case "task.alloc":
-                        self._alloc(op, team)
                     case "task.foreach":
                         reads, writes = _touched(op)
                         if not (reads <= team.constants and writes <= team.registers.keys()):
                             team.wait()
                         team.order(reads - team.registers.keys(), writes - team.registers.keys(), overlaps)
                         of_rows = bool(op.opview.py("columns")) or not team.registers.keys().isdisjoint(reads | writes)
-                        (RowForeach if of_rows else MappedForeach)(op, team).emit()
+                        emitter = emitters.get(op) or (RowForeach if of_rows else MappedForeach)(op, team)
+                        emitter.emit()
                     case "task.mma":
                         self._mma(op, team, overlaps, maps)
-                    case "task.end":
-                        continue  # barriers stand where buffers need them
+                    case "task.barrier":
+                        team.meet(op.opview.py("scope"))
+                        begins = True
+                    case "scf.for":
+                        self._loop(op, team, overlaps, maps)
+                        begins = True
+                    case "task.alloc" | "task.end" | "scf.yield":  # buffers are the phase's
+                        continue
                     case _:
-                        clone(op, env)
-        team.wait()  # a kernel without any work still ends after those before it
+                        if begins:
+                            clone(op, team.env)
+
+    def _phase(self, ops: Sequence[ir.Operation], team: Block) -> dict[ir.Operation, MappedForeach]:
+        """What a phase (up to the next barrier or loop) needs first: its buffers and indices, and what it can load early."""
+        phase = list(takewhile(lambda op: op.name not in ("task.barrier", "scf.for"), ops))
+        for op in phase:
+            if op.name == "task.alloc":
+                self._alloc(op, team)
+            elif op.name.startswith("arith."):
+                clone(op, team.env)
+        emitters = {op: emitter for op in phase if op.name == "task.foreach" and (emitter := MappedForeach(op, team)).early}
+        for emitter in emitters.values():
+            team.wait()
+            emitter.load_early()
+        return emitters
+
+    def _loop(self, op: ir.Operation, team: Block, overlaps: Mapping[ir.Value, set[ir.Value]], maps: Sequence[ir.Value]) -> None:
+        """A loop around phases; threads meet at its ends unless they just have."""
+        team.wait()
+        team.settle()
+        source = op.regions[0].blocks[0]
+        loop = scf.ForOp(*[team.env[v] for v in op.operands])
+        team.env[source.arguments[0]] = loop.induction_variable
+        with ir.InsertionPoint(loop.body):
+            self._steps(source, team, overlaps, maps)
+            team.settle()
+            scf.YieldOp([])
 
     def _alloc(self, op: ir.Operation, team: Block) -> None:
         value, pitch, offset = op.results[0], op.opview.py("pitch"), op.opview.py("offset")
@@ -172,7 +228,7 @@ class _Kernel:
         team.read |= set(list(op.operands)[:2])
         # Threads may still read the last stage: whoever writes into its place waits for them.
         start = view.py("workspace", 0)
-        team.read |= {value for value, low, high in _spans(self.body) if low < start + plan.workspace and start < high}
+        team.read |= {value for value, low, high in _spans(self.kernel) if low < start + plan.workspace and start < high}
 
 
 def _strides(buffer: ir.Value) -> tuple[int, ...]:
@@ -194,10 +250,10 @@ def _touched(op: ir.Operation) -> tuple[set[ir.Value], set[ir.Value]]:
     return reads, writes
 
 
-def _spans(body: ir.Block) -> list[tuple[ir.Value, int, int]]:
+def _spans(kernel: ir.Operation) -> list[tuple[ir.Value, int, int]]:
     """The block buffers of a kernel, and where each starts and ends in shared memory."""
     spans = []
-    for op in [v.operation for v in body.operations if v.operation.name == "task.alloc"]:
+    for op in [o for o in operations(kernel) if o.name == "task.alloc"]:
         offset, pitch, value = op.opview.py("offset"), op.opview.py("pitch"), op.results[0]
         if offset is not None:
             shape = list(value.type.shape)

@@ -1,6 +1,7 @@
 """lower-tile-to-task: tensors become buffers, tile.graphs become kernels (equal ones once), @main becomes the plan that launches them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -191,20 +192,32 @@ class _Plan:
         def at(c: int) -> ir.Value:
             return arith.ConstantOp(index, c).result
 
-        self._loop_body(iteration, at(0), None, new)
-        pairs = (trip - 1) // 2
-        if pairs:
-            loop = scf.ForOp(at(1), at(1 + 2 * pairs), at(2))
-            with ir.InsertionPoint(loop.body):
-                i = loop.induction_variable
-                self._loop_body(iteration, i, new, old)
-                self._loop_body(iteration, arith.AddIOp(i, at(1)).result, old, new)
-                scf.YieldOp([])
-        if trip % 2 == 0:
-            self._loop_body(iteration, at(trip - 1), new, old)
+        with self._group(op):
+            self._loop_body(iteration, at(0), None, new)
+            pairs = (trip - 1) // 2
+            if pairs:
+                loop = scf.ForOp(at(1), at(1 + 2 * pairs), at(2))
+                with ir.InsertionPoint(loop.body):
+                    i = loop.induction_variable
+                    self._loop_body(iteration, i, new, old)
+                    self._loop_body(iteration, arith.AddIOp(i, at(1)).result, old, new)
+                    scf.YieldOp([])
+            if trip % 2 == 0:
+                self._loop_body(iteration, at(trip - 1), new, old)
         for c, k in sliced.items():
             if next(iter(results[c].uses), None) is not None:
                 task.CopyOp.build([self._slice(stacked[k], iteration.place(at(trip - 1), len(operands) - n + k)), final[c]], [])
+
+    @contextmanager
+    def _group(self, loop: ir.Operation) -> Iterator[None]:
+        """Where a loop's iterations are lowered to: a task.group if they shall be one kernel."""
+        if "tile.scope" not in loop.attributes:
+            yield
+            return
+        group = task.GroupOp.build([], [], {"scope": loop.attributes["tile.scope"].value, "blocks": loop.attributes["tile.blocks"].value})
+        with ir.InsertionPoint(group.operation.regions[0].blocks.append()):
+            yield
+            task.EndOp.build([], [])
 
     def _loop_body(self, it: "_Iteration", i: ir.Value, old: Sequence[ir.Value] | None, new: Sequence[ir.Value]) -> None:
         """Iteration i, which reads the carried values in `old` (None: what the loop is given) and makes them in `new`."""

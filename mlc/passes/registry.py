@@ -36,12 +36,15 @@ PASSES: dict[str, str] = {
     "narrow-factors": "mlc.passes.tile.narrow_factors:NarrowFactors",
     "split-reductions": "mlc.passes.tile.split_reductions:SplitReductions",
     "connect": "mlc.passes.tile.connect:Connect",
+    "choose-scopes": "mlc.passes.tile.choose_scopes:ChooseScopes",
     "choose-tiles": "mlc.passes.tile.choose_tiles:ChooseTiles",
     "fold-views": "mlc.passes.tile.fold_views:FoldViews",
     "keep-wide": "mlc.passes.tile.keep_wide:KeepWide",
     "hoist": "mlc.passes.tile.hoist:Hoist",
     "pack-weights": "mlc.passes.tile.pack_weights:PackWeights",
     "lower-tile-to-task": "mlc.passes.lower_tile_to_task:LowerTileToTask",
+    "fuse-loops": "mlc.passes.task.fuse_loops:FuseLoops",
+    "join-foreaches": "mlc.passes.task.join_foreaches:JoinForeaches",
     "choose-mapping": "mlc.passes.choose_mapping:ChooseMapping",
     "plan-memory": "mlc.passes.task.plan_memory:PlanMemory",
     "lower-task-to-gpu": "mlc.passes.lower_task_to_gpu:LowerTaskToGpu",
@@ -53,9 +56,9 @@ PASSES: dict[str, str] = {
 PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,"
                       "integer-products,merge-products,mlc-cse,mlc-dce",
-    "tile-pipeline": "fold-views,mlc-dce,hoist,narrow-factors,split-reductions,connect,choose-tiles,pack-weights,hoist,choose-tiles,"
-                     "keep-wide,mlc-dce",
-    "task-pipeline": "lower-tile-to-task,plan-memory,choose-mapping",
+    "tile-pipeline": "fold-views,mlc-dce,hoist,narrow-factors,split-reductions,connect,choose-scopes,choose-tiles,pack-weights,hoist,"
+                     "choose-tiles,keep-wide,mlc-dce",
+    "task-pipeline": "lower-tile-to-task,join-foreaches,fuse-loops,plan-memory,choose-mapping",
     "gpu-kernel-pipeline": "lower-task-to-gpu,allow-contraction,expand-math",
     "cpu-kernel-pipeline": "lower-task-to-scf,expand-math",
     "cpu-pipeline": "graph-pipeline,lower-graph-to-tile,mlc-dce,mlc-cse,tile-pipeline,task-pipeline,cpu-kernel-pipeline",

@@ -52,7 +52,8 @@ OPERATIONS: dict[str, Callable[[int, int], int]] = {
 class Kernel:
     """One entry of the plan's kernels. blocks, threads: of its 1-d grid and block. shared_bytes: dynamic shared memory.
 
-    pdl: it waits for the kernel before it by itself (programmatic dependent launch). nodes: the ONNX nodes it computes.
+    cluster: blocks of a cluster, which the code fixes, 1 without. pdl: it waits for the kernel before it by itself (programmatic dependent
+    launch). nodes: the ONNX nodes it computes.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Kernel:
     shared_bytes: int
     pdl: bool
     nodes: tuple[str, ...]
+    cluster: int = 1
 
     def __str__(self) -> str:
         nodes = ", ".join(map(repr, self.nodes[:6])) + (f" and {len(self.nodes) - 6} more" if len(self.nodes) > 6 else "")
@@ -225,7 +227,8 @@ def _kernel(entry: Any) -> Kernel:
         case {"name": str(name), "object": str(object_), "symbol": str(symbol), "blocks": int(blocks), "threads": int(threads)} if (
                 blocks >= 0 and threads > 0):
             shared, nodes = entry.get("shared_bytes", 0), entry.get("nodes", [])
-            return Kernel(name, object_, symbol, blocks, threads, int(shared), bool(entry.get("pdl", False)), tuple(map(str, nodes)))
+            return Kernel(name, object_, symbol, blocks, threads, int(shared), bool(entry.get("pdl", False)), tuple(map(str, nodes)),
+                          int(entry.get("cluster", 1)))
         case _:
             raise ArtifactError(f"plan.json: bad kernel {str(entry)[:200]}, expected name, object, symbol, blocks, threads")
 

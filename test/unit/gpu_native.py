@@ -1,10 +1,11 @@
 """Runs a graph-level function through the real GPU path in this process: kernels on the simulator, the plan on numpy memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 from gpu_sim import Kernel, kernels_of
 from gpu_sim_hopper import MapValue
 from harness import module_of
@@ -14,6 +15,7 @@ from test_gpu_plan import Machine
 from mlc.backends.gpu_plan import add_tensor_maps, plan_of, tensor_maps
 from mlc.dialects._ext import operations, verify
 from mlc.driver import _constant as constant_array
+from mlc.frontend.onnx.importer import import_model
 from mlc.ir.context import make_context
 from mlc.ir.mlir import ir
 from mlc.passes.pipeline import run_pipeline
@@ -57,18 +59,33 @@ def compile_gpu(build: Callable[..., object], *inputs: np.ndarray, schedule: Sch
         module, outs = module_of(build, inputs)
         run_pipeline(module, f"builtin.module({graph_passes},lower-graph-to-tile,mlc-dce,mlc-cse)", ctx)
         schedule(module, ctx)
-        assert not (broken := verify(module)), broken
-        run_pipeline(module, "builtin.module(task-pipeline)", ctx)
-        task = str(module)
-        run_pipeline(module, "builtin.module(gpu-kernel-pipeline)", ctx)
-        assert not (broken := verify(module)), broken
-        text = str(module)
-        main = next(op.operation for op in module.body.operations if op.operation.name == "func.func")
-        plan = plan_of(main)
-        functions = [op for op in operations(module.operation) if op.name == "gpu.func"]
-        add_tensor_maps(plan.steps, {op.attributes["sym_name"].value: tensor_maps(op) for op in functions})
-        constants = [constant_array(plan.constants[key]) for key in plan.weights]
-        kernels = kernels_of(module, ctx.need_target().warp)
+        return _compiled(module, outs, ctx)
+
+
+def compile_gpu_model(model: onnx.ModelProto, target: str = "cuda:sm_90a") -> Simulated:
+    """Lowers an ONNX model as the driver does, but for what is evaluated at compile time; `call` takes its inputs in order."""
+    with make_context() as context, ir.Location.unknown():
+        imported = import_model(model, context=context)
+        ctx = PassContext(Target.parse(target), imported.weights)
+        run_pipeline(imported.module, "builtin.module(graph-pipeline,lower-graph-to-tile,mlc-dce,mlc-cse,tile-pipeline)", ctx)
+        return _compiled(imported.module, imported.results, ctx)
+
+
+def _compiled(module: ir.Module, outs: Sequence[Any], ctx: PassContext) -> Simulated:
+    """The rest of the way, from the tile level. outs: shape and dtype of each result."""
+    assert not (broken := verify(module)), broken
+    run_pipeline(module, "builtin.module(task-pipeline)", ctx)
+    assert not (broken := verify(module)), broken
+    task = str(module)
+    run_pipeline(module, "builtin.module(gpu-kernel-pipeline)", ctx)
+    assert not (broken := verify(module)), broken
+    text = str(module)
+    main = next(op.operation for op in module.body.operations if op.operation.name == "func.func")
+    plan = plan_of(main)
+    functions = [op for op in operations(module.operation) if op.name == "gpu.func"]
+    add_tensor_maps(plan.steps, {op.attributes["sym_name"].value: tensor_maps(op) for op in functions})
+    constants = [constant_array(plan.constants[k]) if k in plan.constants else ctx.need_weights()[k].read() for k in plan.weights]
+    kernels = kernels_of(module, ctx.need_target().warp)
 
     def call(*arrays: np.ndarray) -> list[np.ndarray]:
         sizes = [int(np.prod(o.shape)) * np.dtype(o.dtype.numpy).itemsize for o in outs]

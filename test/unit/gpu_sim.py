@@ -35,6 +35,7 @@ class Kernel:
         self.name, self.warp = function.attributes["sym_name"].value, warp
         self.threads = int(next(iter(function.attributes["known_block_size"])))
         self.grid = _grid(function.attributes["task.grid"])
+        self.cluster = _cluster(function, self.grid)
         self.dynamic = _number(function.attributes["task.shared"]) if "task.shared" in function.attributes else 0
         block = function.regions[0].blocks[0]
         arguments = list(block.arguments)
@@ -58,7 +59,7 @@ class Kernel:
         for ref, written in zip(refs, self.written):
             if written and isinstance(ref, Ref) and self.grid * self.threads > 1:
                 ref.space.shadow = Traces(ref.dtype.itemsize, ref.offset, int(np.prod(ref.shape)))
-        together = max(1, min(LANES // self.threads, SHARED // max(1, self.dynamic), self.grid))
+        together = self.grid if self.cluster else max(1, min(LANES // self.threads, SHARED // max(1, self.dynamic), self.grid))
         with np.errstate(all="ignore"):
             for first in range(0, self.grid, together):
                 self._run(first, min(together, self.grid - first), refs)
@@ -78,7 +79,9 @@ class Kernel:
             env[slot] = Ref(shared, place, tuple(value.type.shape), strides_of(value.type)[0], dtype_of(value.type))
             place += n
         lanes = Lanes(self.name, env, first + own, np.tile(np.arange(self.threads), blocks), blocks, self.threads, self.warp, self.grid,
-                      shared, self.dynamic, committed=np.zeros(blocks * self.threads, np.int64), warpgroups=Warpgroups())
+                      shared, self.dynamic, committed=np.zeros(blocks * self.threads, np.int64), warpgroups=Warpgroups(),
+                      traces=[r.space.shadow for r in refs if isinstance(r, Ref) and isinstance(r.space.shadow, Traces)],
+                      cluster=self.cluster)
         lanes.run(self.code)
 
     def _check_overlaps(self, refs: Sequence[Ref]) -> None:
@@ -95,6 +98,16 @@ class Kernel:
 
 def _number(attribute: Any) -> int:
     return int(getattr(attribute, "value", attribute))
+
+
+def _cluster(function: ir.Operation, grid: int) -> bool:
+    """Whether the blocks of the grid are one cluster, which is all that the simulator knows of clusters."""
+    if "known_cluster_size" not in function.attributes:
+        return False
+    size = int(np.prod(list(function.attributes["known_cluster_size"])))
+    if size != grid or size > 16:
+        raise Fault(f"a cluster of {size} blocks in a grid of {grid}, expected one cluster of at most 16")
+    return True
 
 
 def _grid(attribute: ir.Attribute) -> int:

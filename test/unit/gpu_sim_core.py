@@ -93,6 +93,9 @@ class Lanes:
     epoch: Any = 0  # barriers that the block has passed; per lane where blocks differ
     barriers: dict[int, Any] = field(default_factory=dict)  # mbarriers, by address
     warpgroups: Any = None  # matrix products under way
+    traces: list[Any] = field(default_factory=list)  # of the arguments that are written
+    cluster: bool = False  # whether the blocks are one cluster
+    arrived: bool = False  # at the cluster's barrier
     turns: Turns | None = None  # of the two sides of a branch that wait for each other
 
     @property

@@ -16,10 +16,20 @@ class Traces:
     def __init__(self, granule: int, start: int, count: int) -> None:
         self.granule, self.first = granule, start // granule
         self.writer, self.reader = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self.before = self.writer, self.reader  # at the last arrival
 
     def own(self, lanes: Any, active: Any = slice(None)) -> np.ndarray:
         """Tags of lanes."""
         return ((lanes.block << BLOCK) + (np.asarray(lanes.epoch, np.int64) << EPOCH) + lanes.thread + 1)[active][:, None]
+
+    def arrive(self) -> None:
+        """All threads of all blocks are at a barrier: what they did until now the others see behind it."""
+        self.before = self.writer.copy(), self.reader.copy()
+
+    def meet(self) -> None:
+        """They pass it."""
+        for tags, before in zip((self.writer, self.reader), self.before):
+            tags[tags == before] = 0
 
     def read(self, at: np.ndarray, own: np.ndarray) -> None:
         """Threads read elements; a value that several wrote alike is no matter."""

@@ -54,6 +54,37 @@ def _barrier(program: Program, op: ir.Operation) -> Step:
     return run
 
 
+@rule("nvvm.cluster.arrive")
+def _cluster_arrive(program: Program, op: ir.Operation) -> Step:
+    def run(lanes: Lanes) -> None:
+        if not lanes.cluster:
+            raise Fault("a cluster barrier in a kernel without clusters")
+        if lanes.mask is not None and not lanes.mask.all():
+            raise Fault("a cluster barrier that only some threads reach")
+        if lanes.arrived:
+            raise Fault("arrives at a cluster barrier twice, with no wait between")
+        lanes.arrived = True
+        for traces in lanes.traces:
+            traces.arrive()
+
+    return run
+
+
+@rule("nvvm.cluster.wait")
+def _cluster_wait(program: Program, op: ir.Operation) -> Step:
+    def run(lanes: Lanes) -> None:
+        if not lanes.arrived:
+            raise Fault("waits at a cluster barrier without having arrived")
+        lanes.arrived = False
+        lanes.epoch = lanes.epoch + 1
+        assert lanes.shared.shadow is not None
+        lanes.shared.shadow.barrier(None, lanes.shared.size)
+        for traces in lanes.traces:
+            traces.meet()
+
+    return run
+
+
 @rule("gpu.shuffle")
 def _shuffle(program: Program, op: ir.Operation) -> Step:
     sources, (result, valid) = program.slots_of(op.operands), program.slots_of(op.results)

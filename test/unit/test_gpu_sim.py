@@ -14,10 +14,13 @@ from mlc.layout.fragments import ATOMS
 SHARED = "#gpu.address_space<workgroup>"
 
 
-def _simulate(signature: str, body: str, *arrays: np.ndarray, grid: int = 1, threads: int = 32, shared: int = 0, warp: int = 32) -> None:
+def _simulate(signature: str, body: str, *arrays: np.ndarray, grid: int = 1, threads: int = 32, shared: int = 0, warp: int = 32,
+              cluster: int = 0) -> None:
     """Runs a kernel given as text on arrays, in place."""
+    clusters = f"known_cluster_size = array<i32: {cluster}, 1, 1>," if cluster else ""
     constants = "".join(f"%c{n} = arith.constant {n} : index\n" for n in (0, 1, 2, 3, 4, 8, 16, 31, 32, 33, 64, 128))
-    text = f"""gpu.module @kernels {{ gpu.func @k({signature}) kernel attributes {{known_block_size = array<i32: {threads}, 1, 1>,
+    text = f"""gpu.module @kernels {{ gpu.func @k({signature}) kernel attributes {{
+        known_block_size = array<i32: {threads}, 1, 1>, {clusters}
         task.grid = [{grid}], task.shared = {shared} : i64}} {{
         {constants} %t = gpu.thread_id x
         %b = gpu.block_id x
@@ -479,3 +482,37 @@ def test_matrix_instructions_need_whole_warps() -> None:
         }"""
     with pytest.raises(Fault, match=r"whole warp.*nvgpu.mma.sync"):
         _simulate("", body)
+
+
+_ARRIVE, _WAIT = '"nvvm.cluster.arrive"() : () -> ()\n', '"nvvm.cluster.wait"() : () -> ()\n'
+_TELL = "memref.store %number, %y[%b] : memref<4xf32>\n"
+_ASK = """%m = arith.subi %c3, %b : index
+        %v = memref.load %y[%m] : memref<4xf32>
+        memref.store %v, %z[%b] : memref<4xf32>
+        """
+
+
+def _exchange(*steps: str, cluster: int = 4) -> np.ndarray:
+    """Four blocks of one thread: each has its number to tell, and may ask for another's."""
+    y, z = np.zeros(4, np.float32), np.zeros(4, np.float32)
+    body = "%i = arith.index_cast %b : index to i32\n%number = arith.sitofp %i : i32 to f32\n" + "".join(steps)
+    _simulate("%y: memref<4xf32>, %z: memref<4xf32>", body, y, z, grid=4, threads=1, cluster=cluster)
+    return z
+
+
+def test_blocks_of_a_cluster_see_what_was_written_before_a_barrier() -> None:
+    np.testing.assert_array_equal(_exchange(_TELL, _ARRIVE, _WAIT, _ASK), [3, 2, 1, 0])
+
+
+@pytest.mark.parametrize(("steps", "cluster", "why"), [
+    ((_TELL, _ASK), 4, "data race"),
+    ((_ARRIVE, _TELL, _WAIT, _ASK), 4, "data race"),
+    ((_TELL, _ARRIVE, _ASK, _WAIT), 4, "data race"),
+    ((_TELL, _ARRIVE, _WAIT, _ASK), 0, "without clusters"),
+    ((_TELL, _WAIT, _ASK), 4, "without having arrived"),
+    ((_TELL, _ARRIVE, _ARRIVE), 4, "twice"),
+    (("%odd = arith.cmpi eq, %b, %c1 : index\nscf.if %odd {", _ARRIVE, _WAIT, "}"), 4, "only some threads"),
+    ((_TELL,), 2, "a cluster of 2 blocks in a grid of 4")])
+def test_faults_of_clusters(steps: tuple[str, ...], cluster: int, why: str) -> None:
+    with pytest.raises(Fault, match=why):
+        _exchange(*steps, cluster=cluster)

@@ -194,6 +194,11 @@ def test_large_dynamic_shared_memory_is_allowed(cuda: FakeCuda) -> None:
     assert [args[1:] for name, args in cuda.calls if name == "cuFuncSetAttribute"] == [("shared", 200_000)]
 
 
+def test_large_clusters_are_allowed(cuda: FakeCuda) -> None:
+    load(kernels=[kernel("mul", cluster=16), kernel("inc", cluster=8)])
+    assert [args[1:] for name, args in cuda.calls if name == "cuFuncSetAttribute"] == [("cluster", 1)]
+
+
 # ---------------------------------------------------------------------------------------------------------------- device arrays
 
 

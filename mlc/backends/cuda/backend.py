@@ -29,6 +29,8 @@ class CudaBackend(GpuBackend):
         for kernel, (symbol, cubin) in zip(kernels, assemble.cubins(kernels, self.target, self.opt_level, done)):
             facts = {"shared_bytes": kernel.shared, "static_shared_bytes": cubin.shared_bytes, "registers": cubin.registers,
                      "spill_bytes": cubin.spill_bytes, "pdl": self.target.has("pdl")}
+            if kernel.cluster > 1:
+                facts["cluster"] = kernel.cluster
             if cubin.remarks:
                 facts["remarks"] = list(cubin.remarks)
             coded.append(Coded(f"objects/{symbol}.cubin", symbol, cubin.code, facts))

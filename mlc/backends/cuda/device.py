@@ -108,7 +108,7 @@ class CudaDevice(StreamDevice):
         super().__init__(driver, DLPACK_CUDA, gpu.ordinal, str(gpu), _Context(driver, context))
 
     def add_kernel(self, kernel: Kernel, module: int) -> None:
-        function = self._driver.function(module, kernel.symbol, kernel.shared_bytes)
+        function = self._driver.function(module, kernel.symbol, kernel.shared_bytes, kernel.cluster)
         plain, dependent = (self._driver.launch_config(kernel.blocks, kernel.threads, kernel.shared_bytes, self.stream, pdl)
                             for pdl in (False, True))
         self._kernels[kernel.name] = _Loaded(function, plain, dependent)

@@ -10,6 +10,7 @@ from mlc.options import format_size
 from mlc.runtime.gpu_device import KernelFault
 from mlc.runtime.gpu_plan import MapLayout
 
+PORTABLE_CLUSTER = 8  # blocks, that every GPU with clusters can hold; more have to be allowed
 LEAST_DRIVER = (12, 4)
 """The CUDA version that a driver has to support: the first with all calls used here."""
 
@@ -211,13 +212,19 @@ class Driver:
     def unload_module(self, module: int) -> None:
         self._call("cuModuleUnload", module)
 
-    def function(self, module: int, symbol: str, shared_bytes: int) -> int:
-        """A kernel, on the device at once (lazy loading would disturb a capture), allowed `shared_bytes` of dynamic shared memory."""
+    def function(self, module: int, symbol: str, shared_bytes: int, cluster: int) -> int:
+        """A kernel, on the device at once (lazy loading would disturb a capture), allowed `shared_bytes` of dynamic shared memory.
+
+        cluster: blocks of its clusters; the code itself says how many.
+        """
         function = self._call("cuModuleGetFunction", module, symbol.encode())
         self._call("cuFuncLoad", function)
         if shared_bytes:
             self._call("cuFuncSetAttribute", function, self._cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                        shared_bytes)
+        if cluster > PORTABLE_CLUSTER:
+            self._call("cuFuncSetAttribute", function,
+                       self._cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1)
         return int(function)
 
     def launch_config(self, blocks: int, threads: int, shared_bytes: int, stream: int, pdl: bool) -> Any:

@@ -59,17 +59,19 @@ class EinsumOp(GraphOp, name="einsum"):
     """Sum of products by an explicit equation of single letters ("abc,bd->acd"): letters that the result lacks are summed.
 
     A letter may repeat within an operand (its diagonal) and, where another operand gives its extent, stand for a dimension of 1
-    (broadcast). Every letter of the result stands in an operand. Floats accumulate in (at least) f32; integers wrap.
+    (broadcast). Every letter of the result stands in an operand. Floats accumulate in (at least) f32; integers wrap. `wide`: the result has
+    the type that it accumulates in.
 
     Example: %y = "graph.einsum"(%a, %b) {equation = "bik,bjk->bij"} : (tensor<2x3x4xf32>, tensor<2x5x4xf32>) -> tensor<2x3x5xf32>
     """
 
     inputs: Operands
     equation: str
+    wide: bool = False
     y: Result
 
     @staticmethod
-    def infer(types: list[TensorType], equation: str) -> list[TensorType]:
+    def infer(types: list[TensorType], equation: str, wide: bool = False) -> list[TensorType]:
         terms, result = _terms(equation)
         if len(terms) != len(types) or len({t.dtype for t in types}) != 1:
             found = ", ".join(str(t.mlir()) for t in types)
@@ -77,7 +79,8 @@ class EinsumOp(GraphOp, name="einsum"):
         extents = _extents(equation, [t.shape for t in types])
         if len(set(result)) != len(result) or any(c not in extents for c in result):
             raise VerifyError(f"the result of '{equation}' repeats a letter or has one that no operand has")
-        return [types[0].with_shape([extents[c] for c in result])]
+        dtype = compute_dtype(types[0].dtype) if wide else types[0].dtype
+        return [TensorType(tuple(extents[c] for c in result), dtype)]
 
     def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
         out, equation = self.types[0], self.py("equation")
@@ -186,9 +189,9 @@ determinant = builder(DeterminantOp)
 matmul = builder(MatmulOp)
 
 
-def einsum(equation: str, *operands: ir.Value) -> ir.Value:
+def einsum(equation: str, *operands: ir.Value, wide: bool = False) -> ir.Value:
     """`einsum("bik,bjk->bij", x, y)`."""
-    return _einsum(*operands, equation=equation)
+    return _einsum(*operands, equation=equation, wide=wide)
 
 
 __all__ = ["DeterminantOp", "EinsumOp", "MatmulOp", "determinant", "einsum", "matmul"]

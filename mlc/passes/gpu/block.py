@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import gcd
 
 from mlc.ir.mlir import arith, gpu, ir, memref, scf
+from mlc.passes.gpu.kept import Kept
 from mlc.passes.task.flat import Access, Memory, index_constant, load_scalar
 from mlc.passes.tile.model import element_bytes, volume
 
@@ -103,8 +104,9 @@ class Block:
     """What the emitters of one kernel share. env: task-level values -> values of the gpu.func.
 
     alignment: bytes, per kernel argument. scratch: offset of the memory in which warps join their parts of a reduction. constants: kernel
-    arguments that may be read at once; `dependent`: others only after `wait`. registers: per register buffer, the thread's values by their
-    place among its points. exchanged: those of the two halves of `scratch` that some threads may still read.
+    arguments that may be read at once; `dependent`: others only after `wait`. kept: values loaded ahead of the kernel's loops, by the
+    thread's turns along points and along the reduction. registers: per register buffer, the thread's values by their place among its
+    points. exchanged: those of the two halves of `scratch` that some threads may still read.
     """
 
     warp: int
@@ -117,6 +119,7 @@ class Block:
     scratch: int
     constants: set[ir.Value]
     dependent: bool
+    kept: dict[Kept, dict[tuple[tuple[int, ...], tuple[int, ...]], ir.Value]] = field(default_factory=dict)
     written: set[ir.Value] = field(default_factory=set)
     read: set[ir.Value] = field(default_factory=set)
     registers: dict[ir.Value, dict[tuple[int, ...], ir.Value]] = field(default_factory=dict)
@@ -162,6 +165,21 @@ class Block:
         gpu.BarrierOp()
         self.exchanged = {half}
         return [load_scalar(buffer, place) for buffer in buffers]
+
+    def meet(self, scope: str) -> None:
+        """All threads of the block, or of all blocks of the cluster, have done what stands before, and see it."""
+        if scope == "cluster":
+            ir.Operation.create("nvvm.cluster.arrive")
+            ir.Operation.create("nvvm.cluster.wait")
+            self.written.clear()
+            self.read.clear()
+        else:
+            self.barrier()
+
+    def settle(self) -> None:
+        """A barrier, unless nothing has happened since the last one."""
+        if self.written or self.read:
+            self.barrier()
 
     def order(self, reads: set[ir.Value], writes: set[ir.Value], overlaps: Mapping[ir.Value, set[ir.Value]]) -> None:
         """A barrier in front of an op, if it touches what others wrote or overwrites what they read since the last one.

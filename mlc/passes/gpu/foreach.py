@@ -1,10 +1,11 @@
 """A mapped task.foreach on a GPU: each thread does the points and reduction points that the map gives it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mlc.ir.mlir import arith, gpu, ir, memref, scf, vector
 from mlc.layout.mapping import Digit, TaskMap
 from mlc.passes.gpu.block import Block, aligned_lanes, delinearize
+from mlc.passes.gpu.kept import kept_key, turns
 from mlc.passes.gpu.plan import is_shared
 from mlc.passes.task.body import KINDS, Body, Lanes, combine, neutral
 from mlc.passes.task.flat import Access, index_constant, load_scalar, splat, vector_type
@@ -32,6 +33,10 @@ class MappedForeach(Body):
         self.digits = [d for d in self.map.digits() if d != self.vector]
         self.sharing = self._spatial(REDUCED)  # threads that share a reduction
         self.guard: ir.Value | None = None
+        self.kept = {op: kept_key(op, foreach, self.map) for op in self.accesses if op.name == "task.load" and op.opview.py("kept")}
+        self.early: dict[ir.Operation, dict[tuple[int, ...], ir.Value]] = {
+            op: {} for op in self.accesses if op.name == "task.load" and op.opview.py("early")}
+        self.turn: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())  # of points and reduction points, where these are unrolled
 
     def _spatial(self, dim: int) -> int:
         return volume([d.extent for d in self.digits if d.spatial and d.dim == dim])
@@ -57,9 +62,47 @@ class MappedForeach(Body):
             self._nest(self._repeats(POINTS), self._own(POINTS))
             scf.YieldOp([])
 
+    def keep(self) -> None:
+        """Loads, for the kernel's loops, what this foreach's `kept` loads give, where no other has done so."""
+        for op, key in self.kept.items():
+            if key in self.team.kept:
+                continue
+            values = self.team.kept[key] = {}
+            arguments, extents = list(op.parent.regions[0].blocks[0].arguments), op.parent.opview.py("extents")
+            count = self.vector.extent if self.vector is not None and self.vector.dim == REDUCED else 1
+            lanes = Lanes(arguments[len(extents) - 1] if count > 1 else None, count)
+            for points, on in turns(self._repeats(POINTS)):
+                point = delinearize(arith.AddIOp(self._own(POINTS), index_constant(on)).result, list(self.extents.values()))
+                for reduced, further in turns(self._repeats(REDUCED)):
+                    at = delinearize(arith.AddIOp(self._own(REDUCED), index_constant(further)).result, extents)
+                    env = {**self.team.env, **dict(zip(self.block.arguments, point)), **dict(zip(arguments, at))}
+                    values[points, reduced] = super()._load(op, lanes, env)
+
+    def load_early(self) -> None:
+        """Loads what `early` loads give; threads without a point load that of another."""
+        extents = list(self.extents.values())
+        lanes = self._point_lanes(extents)
+        for points, on in turns(self._repeats(POINTS)):
+            at = arith.AddIOp(self._own(POINTS), index_constant(on)).result
+            if self.map.shape[POINTS] > volume(extents):
+                at = arith.MinUIOp(at, index_constant(volume(extents) - lanes.count)).result
+            env = {**self.team.env, **dict(zip(self.block.arguments, delinearize(at, extents)))}
+            for op, values in self.early.items():
+                values[points] = super()._load(op, lanes, env)
+
+    def _load(self, op: ir.Operation, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
+        if op in self.early:
+            return self.early[op][self.turn[0]]
+        return self.team.kept[self.kept[op]][self.turn] if op in self.kept else super()._load(op, lanes, env)
+
     def _nest(self, repeats: Sequence[Digit], point: ir.Value) -> None:
         if not repeats:
             self._point(point)
+            return
+        if self.kept or self.early:
+            for points, on in turns(repeats):
+                self.turn = points, ()
+                self._point(arith.AddIOp(point, index_constant(on)).result)
             return
 
         unroll = UNROLL if len(repeats) == 1 and repeats[0].extent % UNROLL == 0 and self._waits_for_shared() else 1
@@ -103,8 +146,11 @@ class MappedForeach(Body):
 
     def _emit_at(self, point: ir.Value, extents: Sequence[int]) -> None:
         env = {**self.team.env, **dict(zip(self.block.arguments, delinearize(point, extents)))}
+        self.ops(self.block, self._point_lanes(extents), env)
+
+    def _point_lanes(self, extents: Sequence[int]) -> Lanes:
         wide = self.vector is not None and self.vector.dim == POINTS
-        self.ops(self.block, Lanes(self.block.arguments[len(extents) - 1], self.vector.extent) if wide else Lanes(None, 1), env)
+        return Lanes(self.block.arguments[len(extents) - 1], self.vector.extent) if wide else Lanes(None, 1)
 
     # -- memory -----------------------------------------------------------------------------------------------------
     def _aligned(self, access: Access, lanes: Lanes) -> bool:
@@ -181,6 +227,11 @@ class MappedForeach(Body):
             return [v if lanes.count == 1 or isinstance(v.type, ir.VectorType) else splat(v, lanes.count) for v in out]
 
         def nest(repeats: Sequence[Digit], at: ir.Value, carried: Sequence[ir.Value]) -> list[ir.Value]:
+            if self.kept:
+                for reduced, on in turns(repeats):
+                    self.turn = self.turn[0], reduced
+                    carried = one(arith.AddIOp(at, index_constant(on)).result, carried)
+                return list(carried)
             if repeats:
                 step = index_constant(repeats[0].stride)
                 return loop(repeats[0].extent, 0, 1, carried, lambda i, *c: nest(

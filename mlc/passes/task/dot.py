@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from mlc.dialects import task
-from mlc.ir.affine import map_to_linear
+from mlc.ir.affine import from_linear, map_to_linear
 from mlc.ir.mlir import arith, ir, memref
+from mlc.layout.linear import Linear
 from mlc.passes.task.flat import affine, index_constant
 
 
@@ -23,7 +24,8 @@ def as_foreach(op: ir.Operation) -> ir.Operation:
         buffer, map_ = op.operands[which], maps[which]
         if bounded := view.py("bounded")[which]:
             return widened(_load_within(buffer, map_, indices, bounded))
-        return widened(task.LoadOp.build([buffer, *indices], [buffer.type.element_type], {"map": map_}).operation.results[0])
+        place, short = _used(map_, indices)
+        return widened(task.LoadOp.build([buffer, *place], [buffer.type.element_type], {"map": short}).operation.results[0])
 
     def widened(value: ir.Value) -> ir.Value:
         return value if value.type == element else (arith.ExtSIOp if whole else arith.ExtFOp)(element, value).result
@@ -42,9 +44,19 @@ def as_foreach(op: ir.Operation) -> ir.Operation:
             product = multiply(load(0, place), load(1, place)).result
             task.YieldOp.build([add(acc, product).result], [])
         first = index_constant(0)
-        task.StoreOp.build([reduce.results[0], c, *points, *[first] * k, *offsets], [], {"map": maps[2]})
+        place, short = _used(maps[2], [*points, *[first] * k, *offsets])
+        task.StoreOp.build([reduce.results[0], c, *place], [], {"map": short})
         task.YieldOp.build([], [])
     return foreach
+
+
+def _used(map_: ir.Attribute, indices: Sequence[ir.Value]) -> tuple[list[ir.Value], ir.Attribute]:
+    """The indices that a map takes part in, and the map over those alone."""
+    linear = map_to_linear(map_.value)
+    assert linear is not None, f"not linear: {map_}"
+    used = [i for i in range(len(indices)) if any(e.coefficients[i] for e in linear)]
+    short = [Linear(tuple(e.coefficients[i] for i in used), e.const) for e in linear]
+    return [indices[i] for i in used], ir.AffineMapAttr.get(from_linear(short, len(used)))
 
 
 def _load_within(buffer: ir.Value, map_: ir.Attribute, indices: Sequence[ir.Value], bounded: Sequence[int]) -> ir.Value:

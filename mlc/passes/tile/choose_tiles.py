@@ -20,19 +20,22 @@ class ChooseTiles(Pass):
         pricer = Pricer(ctx.need_target())
         for op in operations(module.operation):
             if op.name == "tile.graph" and "tile.sizes" not in op.attributes:
-                _choose(op, pricer)
+                schedule(op, pricer)
 
 
-def _choose(graph: ir.Operation, pricer: Pricer) -> None:
-    nodes = body_nodes(graph)
-    if nodes is None:
-        return
-    block = graph.regions[0].blocks[0]
-    outs = set(block.operations[len(block.operations) - 1].operation.operands)
-    plan = pricer.price(nodes, outs)
-    if plan is None:
+def schedule(graph: ir.Operation, pricer: Pricer) -> None:
+    """Writes the cheapest legal plan, if there is one, into a tile.graph."""
+    nodes, outs = body_nodes(graph), yielded(graph)
+    plan = None if nodes is None else pricer.price(nodes, outs)
+    if nodes is None or plan is None:
         return
     graph.attributes["tile.sizes"] = to_attr(list(plan.tile))
     for node, inlined in zip(nodes, plan.inlined):
         level = "register" if inlined else "global" if set(node.results) & outs else "shared"
         node.op.attributes["tile.level"] = to_attr(level)
+
+
+def yielded(graph: ir.Operation) -> set[ir.Value]:
+    """The values that a tile.graph hands out."""
+    block = graph.regions[0].blocks[0]
+    return set(block.operations[len(block.operations) - 1].operation.operands)

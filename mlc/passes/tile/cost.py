@@ -26,10 +26,10 @@ class Plan:
 
 
 class Pricer:
-    """Prices groups for one target; equal groups (repeated layers) are priced once."""
+    """Prices groups at the rates of one target; equal groups (repeated layers) are priced once."""
 
-    def __init__(self, target: Target) -> None:
-        self.rates = rates_of(target)
+    def __init__(self, target: Target, rates: Rates | None = None) -> None:
+        self.rates = rates or rates_of(target)
         self.known: dict[object, Plan | None] = {}
 
     def price(self, nodes: Sequence[Node], external: set[ir.Value]) -> Plan | None:

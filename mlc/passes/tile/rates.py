@@ -235,6 +235,19 @@ class GpuRates:
         return self.launch + max(-(-each // resident) * alone, each * (self.start + main + rest / resident))
 
 
+@dataclass(frozen=True)
+class PhaseRates(GpuRates):
+    """A kernel as a phase of a larger one, whose `sms` blocks run at once and meet at barriers (`launch`) instead of at launches."""
+
+    @staticmethod
+    def within(target: Target, blocks: int, barrier: float) -> "PhaseRates":
+        rates = GpuRates.of(target)
+        return PhaseRates(blocks, rates.shared, rates.atoms, wide=False, launch=barrier, stages=rates.stages)
+
+    def price(self, work: Work) -> float | None:
+        return None if work.blocks > self.sms else super().price(work)
+
+
 def _atoms(target: Target) -> dict[str, tuple[int, int, float]]:
     """Units take factors of 8 bits at twice the rate of 16, and those of 32 at a quarter."""
     found: dict[str, tuple[int, int, float]] = {}

@@ -116,3 +116,15 @@ func.func @launch_and_copy(%x: memref<64xf32>, %y: memref<64xf32>) {
   "task.copy"(%x, %y) : (memref<64xf32>, memref<64xf32>) -> ()
   return
 }
+
+// CHECK-LABEL: func.func @group
+func.func @group(%x: memref<64xf32>, %y: memref<64xf32>, %z: memref<64xf32>) {
+  // CHECK: "task.group"()
+  // CHECK: {blocks = 4 : i64, scope = "cluster"}
+  "task.group"() ({
+    "task.launch"(%x, %y) {kernel = "relu"} : (memref<64xf32>, memref<64xf32>) -> ()
+    "task.launch"(%y, %z) {kernel = "relu"} : (memref<64xf32>, memref<64xf32>) -> ()
+    "task.end"() : () -> ()
+  }) {scope = "cluster", blocks = 4} : () -> ()
+  return
+}

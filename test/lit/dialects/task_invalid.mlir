@@ -43,13 +43,13 @@
 
 "task.kernel"() ({
 ^bb0(%x: memref<64xf32>, %b: index):
-  // expected-error@below {{'task.barrier' op stands in a kernel, expected it in the plan}}
+  // expected-error@below {{'task.barrier' op has scope 'grid', expected 'block' or 'cluster' here}}
   "task.barrier"() {scope = "grid"} : () -> ()
   "task.end"() : () -> ()
 }) {sym_name = "barrier_inside", grid = [4], inputs = 1} : () -> ()
 
 func.func @barrier_of_a_block() {
-  // expected-error@below {{'task.barrier' op has scope 'block', expected 'grid'}}
+  // expected-error@below {{'task.barrier' op has scope 'block', expected 'grid' here}}
   "task.barrier"() {scope = "block"} : () -> ()
   return
 }
@@ -134,6 +134,10 @@ func.func @inside(%x: memref<64xf32>, %y: memref<32xf32>, %a: memref<16x8xf32>) 
   "task.copy"(%x, %y) : (memref<64xf32>, memref<32xf32>) -> ()
   // expected-error@below {{'task.copy' op takes sources, then as many targets of equal types, got ['memref<64xf32>']}}
   "task.copy"(%x) : (memref<64xf32>) -> ()
+  // expected-error@below {{'task.group' op has 4 blocks in scope 'block'}}
+  "task.group"() ({ "task.end"() : () -> () }) {scope = "block", blocks = 4} : () -> ()
+  // expected-error@below {{'task.group' op has scope 'grid', expected block or cluster}}
+  "task.group"() ({ "task.end"() : () -> () }) {scope = "grid", blocks = 4} : () -> ()
   // expected-error@below {{'task.load' op needs attribute 'map' (Attribute)}}
   %1 = "task.load"(%x) : (memref<64xf32>) -> f32
   // expected-error@below {{'task.launch' op needs attribute 'kernel' (str)}}

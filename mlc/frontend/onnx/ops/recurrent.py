@@ -1,16 +1,21 @@
-"""LSTM, GRU, RNN: the input projection of all steps is one matmul; the steps are a flow.loop over both directions at once."""
+"""LSTM, GRU, RNN: the input projection of all steps is one product; the steps are a flow.loop over both directions at once.
+
+With 16-bit floats everything between the products is f32, the cell state included. 16 bits have what ONNX shows: the results, and the
+hidden state of a step, which is also the next factor.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mlc.dialects import flow, graph
 from mlc.dialects.graph import TensorType
-from mlc.dtypes import I64
+from mlc.dtypes import I64, DType
 from mlc.errors import ModelError
 from mlc.frontend.onnx.context import NodeContext
 from mlc.frontend.onnx.ops._emit import add, apply, cast, concat, cut, dtype_of, mul, positions, reshape, scalar, shape_of, sub, transpose
 from mlc.frontend.onnx.registry import converter
 from mlc.ir.mlir import ir
+from mlc.ir.scalar import compute_dtype
 
 Activation = Callable[[ir.Value], ir.Value]
 # default alpha and beta; None: the function takes none
@@ -42,13 +47,15 @@ def _activations(ctx: NodeContext, defaults: Sequence[str], directions: int) -> 
 
 @dataclass
 class Layer:
-    """What the three ops share. gates: rows of the weights are gates * hidden."""
+    """What the three ops share. gates: rows of the weights are gates * hidden. dtype: the model's floats; wide: those computed with."""
 
     ctx: NodeContext
     gates: int
     activations: list[list[Activation]]
     hidden: int = field(init=False)
     directions: list[str] = field(init=False)
+    dtype: DType = field(init=False)
+    wide: DType = field(init=False)
 
     def __post_init__(self) -> None:
         ctx = self.ctx
@@ -61,6 +68,7 @@ class Layer:
         x, w, r = ctx.ir(0), ctx.ir(1), ctx.ir(2)
         self.x = transpose(x, (1, 0, 2)) if self.layout else x
         self.steps, self.batch, width = shape_of(self.x)
+        self.dtype, self.wide = dtype_of(self.x), compute_dtype(dtype_of(self.x))
         rows, count = self.gates * self.hidden, len(self.directions)
         stated = ctx.attr("hidden_size", self.hidden)
         if shape_of(w) != (count, rows, width) or shape_of(r) != (count, rows, self.hidden) or stated != self.hidden:
@@ -76,14 +84,15 @@ class Layer:
         return reshape(part, shape_of(part)[1:])
 
     def projections(self, bias: Callable[[ir.Value, ir.Value], ir.Value]) -> list[ir.Value]:
-        """Products x W^T + bias(Wb, Rb) of all steps, per direction: [S, B, gates*hidden]."""
+        """Products x W^T + bias(Wb, Rb) of all steps, per direction: [S, B, gates*hidden], wide."""
         rows, found = self.gates * self.hidden, []
         flat = reshape(self.x, (self.steps * self.batch, shape_of(self.x)[2]))
         for d in range(len(self.directions)):
             w, b = self.of(1, d), self.of(3, d)
             assert w is not None
-            y = graph.matmul(flat, w, transpose_b=True)
+            y = graph.einsum("rk,nk->rn", flat, w, wide=True)
             if b is not None:
+                b = self.widened(b)
                 y = add(y, bias(cut(b, 0, 0, rows), cut(b, 0, rows, rows)))
             found.append(reshape(y, (self.steps, self.batch, rows)))
         return found
@@ -96,6 +105,13 @@ class Layer:
         part = cut(value, 1 if self.layout else 0, d, 1)
         return reshape(part, (self.batch, self.hidden))
 
+    def widened(self, x: ir.Value) -> ir.Value:
+        return cast(x, self.wide)
+
+    def product(self, h: ir.Value, r: ir.Value) -> ir.Value:
+        """The product h R^T, wide: [B, rows]. h may be wide, and is rounded to a factor."""
+        return graph.einsum("bk,nk->bn", cast(h, self.dtype), r, wide=True)
+
     def gate(self, x: ir.Value, g: int) -> ir.Value:
         """Columns of gate number g."""
         return cut(x, len(shape_of(x)) - 1, g * self.hidden, self.hidden)
@@ -105,7 +121,8 @@ class Layer:
 
     def run(self, projections: list[ir.Value], states: list[list[ir.Value]],
             step: Callable[[int, ir.Value, list[ir.Value]], list[ir.Value]]) -> list[ir.Value | None]:
-        """The loop. states: of each direction, the hidden state first. step(direction, projection, states) gives new states.
+        """The loop. states: of each direction, the hidden state first. step(direction, projection, states) gives new states, all wide; what
+        is carried has the states' own types.
 
         Returns Y, Y_h, ...
         """
@@ -126,7 +143,8 @@ class Layer:
             following, outputs = [], []
             for d in range(count):
                 old = arguments[d * each:(d + 1) * each]
-                new = step(d, arguments[len(carried) + d], old)
+                made = step(d, arguments[len(carried) + d], [self.widened(s) for s in old])
+                new = [cast(n, dtype_of(o)) for n, o in zip(made, old)]
                 output = new[0]
                 if valid is not None:
                     alive = arguments[len(carried) + count + d]
@@ -138,7 +156,7 @@ class Layer:
         results = list(loop.operation.results)
         lead = [reshape(y, (self.steps, 1, self.batch, self.hidden)) for y in results[len(carried):]]
         y = transpose(concat(lead, 1), (2, 0, 1, 3) if self.layout else (0, 1, 2, 3))
-        return [y, *[self._final(results[i:len(carried):each]) for i in range(each)]]
+        return [y, *[cast(self._final(results[i:len(carried):each]), self.dtype) for i in range(each)]]
 
     def _valid(self) -> ir.Value | None:
         """[S, B, 1]: whether a step belongs to the sequence, if lengths are given."""
@@ -170,7 +188,7 @@ def rnn(ctx: NodeContext) -> Sequence[ir.Value | None]:
 
     def step(d: int, x: ir.Value, states: list[ir.Value]) -> list[ir.Value]:
         (f,) = layer.activations[d]
-        return [f(layer.clipped(add(x, graph.matmul(states[0], weights[d], transpose_b=True))))]
+        return [f(layer.clipped(add(x, layer.product(states[0], weights[d]))))]
 
     return layer.run(layer.projections(add), [[layer.initial(5, d)] for d in range(len(weights))], step)
 
@@ -187,18 +205,18 @@ def gru(ctx: NodeContext) -> Sequence[ir.Value | None]:
         return add(w, r) if not linear else concat([add(cut(w, 0, 0, 2 * n), cut(r, 0, 0, 2 * n)), cut(w, 0, 2 * n, n)], 0)
 
     parts = [(cut(w, 0, 0, 2 * n), cut(w, 0, 2 * n, n)) for w in weights]
-    reset_bias = [None if b is None or not linear else cut(b, 0, 5 * n, n) for b in biases]
+    reset_bias = [None if b is None or not linear else layer.widened(cut(b, 0, 5 * n, n)) for b in biases]
 
     def step(d: int, x: ir.Value, states: list[ir.Value]) -> list[ir.Value]:
         (f, g), (h,), (r_zr, r_h) = layer.activations[d], states, parts[d]
-        zr = f(layer.clipped(add(cut(x, 1, 0, 2 * n), graph.matmul(h, r_zr, transpose_b=True))))
+        zr = f(layer.clipped(add(cut(x, 1, 0, 2 * n), layer.product(h, r_zr))))
         z, r = layer.gate(zr, 0), layer.gate(zr, 1)
         if linear:
-            inner = graph.matmul(h, r_h, transpose_b=True)
+            inner = layer.product(h, r_h)
             shift = reset_bias[d]
             inner = mul(r, inner if shift is None else add(inner, shift))
         else:
-            inner = graph.matmul(mul(r, h), r_h, transpose_b=True)
+            inner = layer.product(mul(r, h), r_h)
         candidate = g(layer.clipped(add(layer.gate(x, 2), inner)))
         return [add(mul(sub(1.0, z), candidate), mul(z, h))]
 
@@ -210,14 +228,15 @@ def lstm(ctx: NodeContext) -> Sequence[ir.Value | None]:
     """Gates i, o, f, c; peepholes i, o, f."""
     layer = Layer(ctx, 4, _activations(ctx, ["sigmoid", "tanh", "tanh"], _count(ctx)))
     weights = [layer.recurrence(d) for d in range(len(layer.directions))]
-    peepholes = [layer.of(7, d) for d in range(len(weights))]
+    peepholes = [None if (p := layer.of(7, d)) is None else layer.widened(p) for d in range(len(weights))]
     coupled = bool(ctx.attr("input_forget", 0))
 
     def step(d: int, x: ir.Value, states: list[ir.Value]) -> list[ir.Value]:
         (f, g, h), (hidden, cell), peep = layer.activations[d], states, peepholes[d]
         # Gates are a dimension of their own: a block can then make the four of a hidden unit and finish the unit in place.
         shape = (layer.batch, 4, layer.hidden)
-        x = add(reshape(x, shape), graph.einsum("bk,gnk->bgn", hidden, reshape(weights[d], (4, layer.hidden, layer.hidden))))
+        r = reshape(weights[d], (4, layer.hidden, layer.hidden))
+        x = add(reshape(x, shape), graph.einsum("bk,gnk->bgn", cast(hidden, layer.dtype), r, wide=True))
 
         def gate(k: int, function: Activation, seen: ir.Value | None = None) -> ir.Value:
             v = reshape(cut(x, 1, k, 1), (layer.batch, layer.hidden))
@@ -230,4 +249,4 @@ def lstm(ctx: NodeContext) -> Sequence[ir.Value | None]:
         cell = add(mul(forget, cell), mul(i, gate(3, g)))
         return [mul(gate(1, f, cell), h(cell)), cell]
 
-    return layer.run(layer.projections(add), [[layer.initial(5, d), layer.initial(6, d)] for d in range(len(weights))], step)
+    return layer.run(layer.projections(add), [[layer.initial(5, d), layer.widened(layer.initial(6, d))] for d in range(len(weights))], step)
