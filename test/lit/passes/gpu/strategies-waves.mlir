@@ -1,0 +1,42 @@
+// Attention, an implicit-GEMM convolution and a layer norm on waves of 64 and of 32: the same passes, other facts of the target.
+// RUN: %mlc-opt %s --split-input-file --target=rocm:gfx942 --pass-pipeline='builtin.module(lower-graph-to-tile,tile-pipeline,task-pipeline,gpu-kernel-pipeline)' | filecheck %s --check-prefixes=ALL,WAVE64
+// RUN: %mlc-opt %s --split-input-file --target=rocm:gfx1100 --pass-pipeline='builtin.module(lower-graph-to-tile,tile-pipeline,task-pipeline,gpu-kernel-pipeline)' | filecheck %s --check-prefixes=ALL,WAVE32
+
+// Two products around a softmax, in one kernel.
+// ALL: gpu.func @kernel_0
+// WAVE64: amdgpu.mfma 16x16x16
+// WAVE32: amdgpu.wmma 16x16x16
+// ALL: gpu.shuffle xor
+// WAVE64: amdgpu.mfma 16x16x16
+// WAVE32: amdgpu.wmma 16x16x16
+// ALL-NOT: gpu.func @kernel_1
+// ALL: func.func @main
+func.func @main(%q: tensor<1x8x128x64xf16>, %k: tensor<1x8x128x64xf16>, %v: tensor<1x8x128x64xf16>) -> tensor<1x8x128x64xf16> {
+  %0 = "graph.attention"(%q, %k, %v) {scale = 0.125} : (tensor<1x8x128x64xf16>, tensor<1x8x128x64xf16>, tensor<1x8x128x64xf16>) -> tensor<1x8x128x64xf16>
+  return %0 : tensor<1x8x128x64xf16>
+}
+
+// -----
+
+// ALL: gpu.func @kernel_0
+// WAVE64: amdgpu.mfma 16x16x16
+// WAVE32: amdgpu.wmma 16x16x16
+// ALL: func.func @main
+func.func @main(%x: tensor<1x28x28x64xf16>, %w: tensor<64x64x3x3xf16>) -> tensor<1x64x14x14xf16> {
+  %0 = "graph.pad"(%x) {low = [0, 1, 1, 0], high = [0, 1, 1, 0]} : (tensor<1x28x28x64xf16>) -> tensor<1x30x30x64xf16>
+  %1 = "graph.transpose"(%0) {perm = [0, 3, 1, 2]} : (tensor<1x30x30x64xf16>) -> tensor<1x64x30x30xf16>
+  %2 = "graph.conv"(%1, %w) {strides = [2, 2], dilations = [1, 1], groups = 1} : (tensor<1x64x30x30xf16>, tensor<64x64x3x3xf16>) -> tensor<1x64x14x14xf16>
+  return %2 : tensor<1x64x14x14xf16>
+}
+
+// -----
+
+// ALL: gpu.func @kernel_0
+// WAVE64: %[[W:.*]] = arith.constant 64 : i32
+// WAVE32: %[[W:.*]] = arith.constant 32 : i32
+// ALL: gpu.shuffle xor
+// ALL: func.func @main
+func.func @main(%x: tensor<64x768xf32>) -> tensor<64x768xf32> {
+  %0 = "graph.layer_norm"(%x) {axis = 1, eps = 0.00001} : (tensor<64x768xf32>) -> tensor<64x768xf32>
+  return %0 : tensor<64x768xf32>
+}
