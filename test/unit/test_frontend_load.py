@@ -55,6 +55,9 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
                     proto().graph.SerializeToString()):
         with pytest.raises(ModelError, match="not an ONNX model"):
             load_model(foreign)
+    with pytest.raises(ModelError, match="is a zip archive, not an ONNX model") as error:
+        load_model(b"PK\x03\x04zip")
+    assert "mlc run" in str(error.value.hint)
 
 
 def test_every_truncation_is_a_typed_error() -> None:

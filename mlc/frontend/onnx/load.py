@@ -84,6 +84,9 @@ def _parse(data: memoryview, what: str) -> tuple[ModelProto, dict[int, memoryvie
         raise ModelError(f"{what} is empty")
     if bytes(data[:40]).startswith(b"version https://git-lfs"):
         raise ModelError(f"{what} is a Git LFS pointer, not the model itself", hint="git lfs pull")
+    if bytes(data[:4]) == b"PK\x03\x04":
+        raise ModelError(f"{what} is a zip archive, not an ONNX model",
+                         hint="an .mlc file is compiled already (mlc run); a PyTorch file has to be exported to ONNX first")
     try:
         skeleton, raw = split_model(data)
         proto = ModelProto.FromString(skeleton)
