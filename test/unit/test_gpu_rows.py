@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gpu_native import Simulated, compile_gpu
+from schedules import at_random
 
 from mlc.dialects import graph
 from mlc.dtypes import BF16, F32
@@ -80,6 +81,8 @@ def test_rows_beyond_shared_memory_are_computed_again_instead_of_stored(target: 
     x = _numbers(2, 65536, dtype=np.float16)
     compiled = compile_gpu(lambda v: graph.softmax(v, axis=1), x, target=target)
     assert len(compiled.kernels) == 1
+    if "cuda" in target:  # where a row fits in shared memory
+        assert '"task.alloc"() {level = "shared", offset = 0 : i64} : () -> memref<65536xf16>' in compiled.task
     _check(compiled, (x,), [_softmax(x.astype(np.float64), 1)], 1e-3)
 
 
@@ -114,6 +117,21 @@ def test_a_sum_of_parts_and_its_norm(target: str) -> None:
         return graph.layer_norm(total, axis=1, eps=1e-3)
 
     _check(compile_gpu(build, parts, b, target=target), (parts, b), [_norm(parts.astype(np.float64).sum(0) + b)], 1e-5)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_chains_under_any_schedule(seed: int) -> None:
+    """Tiles that cut rows, buffers where the compiler would put none, targets in turns."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.choice([1, 3, 8, 33, 64, 130], 3))
+    axis, x, y = int(rng.integers(3)), _numbers(*shape), _numbers(*shape, seed=1)
+
+    def build(a: Any, b: Any) -> list[Any]:
+        norm = graph.layer_norm(a, axis=2, eps=1e-3)
+        return [norm, graph.softmax(graph.elementwise("add", norm, b), axis=axis)]
+
+    norm = _norm(x.astype(np.float64))
+    _check(compile_gpu(build, x, y, schedule=at_random(seed), target=TARGETS[seed % 2]), (x, y), [norm, _softmax(norm + y, axis)], 1e-4)
 
 
 def test_reductions_in_order_stay_out_of_it() -> None:

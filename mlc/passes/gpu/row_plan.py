@@ -2,11 +2,11 @@
 
 Every op of the rows gets one map over [rows, columns]; then the thread that writes an element of a buffer is the one that reads it, and the
 buffer is of level "register". What several ops read from memory is loaded once, by an op of its own in front of them. A buffer with one
-element per row is in the registers of all threads that share the row: they all compute it.
+element per row is in the registers of all threads that share the row: they all compute it. Very long rows are in shared memory instead.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlc.dialects import task
 from mlc.dialects._ext import to_attr
@@ -28,6 +28,7 @@ OTHERS = 28  # registers of a thread besides the rows' elements: addresses, and 
 LINE = 8  # threads of a row that together read whole lines of cache
 FEW = 4  # vectors of a row that a thread has where that takes more than a warp per row
 MANY = 8  # vectors that a thread has before a warp is too few for a row, which saves barriers
+MARGIN = 4 << 10  # bytes of shared memory for all else
 MOST_VECTORS = 32  # of a thread: its code is straight
 IDLE = 1024  # threads that an SM would have in flight if it were busy
 COMING = 256  # bytes that a thread loads, where more threads could
@@ -36,7 +37,10 @@ KEPT = 208  # bytes of a thread's elements where more threads could have them
 
 @dataclass(frozen=True)
 class RowPlan:
-    """rows, columns: that one thread has, in vectors of `lanes` along the columns (or, `across`, along the rows)."""
+    """rows, columns: that one thread has, in vectors of `lanes` along the columns (or, `across`, along the rows).
+
+    level: where buffers with an element per column are. In shared memory, too, a thread reads what it wrote.
+    """
 
     rows: int
     columns: int
@@ -44,6 +48,7 @@ class RowPlan:
     sharing: int
     lanes: int
     across: bool = False
+    level: str = "register"
 
     @property
     def threads(self) -> int:
@@ -83,16 +88,17 @@ def choose_rows(kernel: ir.Operation, aligned: Mapping[ir.Value, int], target: T
     plan = _schedule(rows, kept, aligned, target)
     if plan is None or not (handed or repeated):
         return None
-    if volume(kernel.opview.py("grid")) * plan.threads <= target.sms * IDLE:
+    if plan.level == "register" and volume(kernel.opview.py("grid")) * plan.threads <= target.sms * IDLE:
         # Nothing else hides how long memory takes, so everything comes at once.
         every = [_Kept.of(rows, group) for group in (*handed.values(), *loaded)]
         repeated = loaded if _bytes(every, plan.thread_rows, plan.thread_points) <= KEPT and _fits(plan, every, target) else repeated
-    ops = [*(_load_once(rows, group) for group in repeated), *rows.ops]
+    ops = [*(_load_once(rows, group, plan.level) for group in repeated), *rows.ops]
     for buffer, group in handed.items():
+        level = plan.level if _Kept.of(rows, group).full else "register"
         if buffer in aligned:
-            _keep_result(rows, group)
+            _keep_result(rows, group, level)
         else:
-            buffer.owner.attributes["level"] = to_attr("register")
+            buffer.owner.attributes["level"] = to_attr(level)
     for f in ops:
         f.op.attributes["map"] = to_attr(plan.map if f.columns else plan.row_map)
         if f.dims:
@@ -163,13 +169,13 @@ def _bytes(kept: Sequence[_Kept], rows: int, points: int) -> int:
     return max(sum(k.size * points if k.full else max(k.size, 4) * rows for k in kept if k.first <= at <= k.last) for at in range(last + 1))
 
 
-def _load_once(rows: Rows, group: Group) -> RowOp:
-    """A foreach in front of all that loads what the group's accesses do into registers, where they then find it."""
+def _load_once(rows: Rows, group: Group, level: str) -> RowOp:
+    """A foreach in front of all that loads what the group's accesses do, and keeps it where they then find it."""
     (_, access), shape = group[0], [*rows.rows, *rows.columns]
     buffer, place = access.operands[0], rows.place(access)
     assert place is not None
     with rows.ops[0].op.location, ir.InsertionPoint(rows.ops[0].op):
-        copy = _register_buffer(rows, access, buffer.type.element_type)
+        copy = _buffer(rows, access, buffer.type.element_type, level)
         op = task.ForeachOp.build([], [], {"extents": shape}).operation
     body = op.regions[0].blocks.append(*[ir.IndexType.get()] * len(shape))
     points = dict(zip((*rows.row_loops, *rows.column_loops), body.arguments))
@@ -188,11 +194,11 @@ def _load_once(rows: Rows, group: Group) -> RowOp:
     return RowOp(op, tuple(arguments[:count]), tuple(arguments[count:]), None)
 
 
-def _keep_result(rows: Rows, group: Group) -> None:
-    """What is stored to a result and read again is kept in registers, too."""
+def _keep_result(rows: Rows, group: Group, level: str) -> None:
+    """What is stored to a result and read again is kept, too."""
     (f, store), *loads = group
     with f.op.location, ir.InsertionPoint(f.op):
-        copy = _register_buffer(rows, store, store.operands[1].type.element_type)
+        copy = _buffer(rows, store, store.operands[1].type.element_type, level)
     own = _own_loops(rows, f)
     with store.location, ir.InsertionPoint(store):
         _store(copy, store.operands[0], [own[v] for v in _order(rows, store)])
@@ -209,9 +215,9 @@ def _own_loops(rows: Rows, f: RowOp) -> dict[ir.Value, ir.Value]:
     return {rows.same[v]: v for v in (*f.rows, *f.columns)}
 
 
-def _register_buffer(rows: Rows, access: ir.Operation, element: ir.Type) -> ir.Value:
+def _buffer(rows: Rows, access: ir.Operation, element: ir.Type, level: str) -> ir.Value:
     type_ = ir.MemRefType.get([rows.extents[v] for v in _order(rows, access)], element)
-    return task.AllocOp.build([], [type_], {"level": "register"}).operation.results[0]
+    return task.AllocOp.build([], [type_], {"level": level}).operation.results[0]
 
 
 def _store(buffer: ir.Value, value: ir.Value, indices: Sequence[ir.Value]) -> None:
@@ -268,17 +274,16 @@ def _along(rows: Rows, kept: Sequence[_Kept], load: int, lanes: int, target: Tar
     count, vectors = volume(rows.rows), volume(rows.columns) // lanes
     even = vectors & -vectors
     sharing = min(target.warp, even if even >= LINE else _power_above(vectors))
-    spare: RowPlan | None = None  # with many threads of much each
     while sharing <= MOST_THREADS:
         plan = _grouped(sharing, count, vectors, lanes, target)
         coming = plan.thread_points * load
         few = plan.rows * plan.columns <= (MANY if sharing <= target.warp else FEW) and (coming <= COMING or plan.columns == 1)
         if few and _bytes(kept, plan.thread_rows, plan.thread_points) <= KEPT:
             return plan if _fits(plan, kept, target) else None
-        if spare is None and plan.threads >= BLOCK and _fits(plan, kept, target):
-            spare = plan
         sharing *= 2
-    return spare
+    plan = replace(_grouped(MOST_THREADS, count, vectors, lanes, target), level="shared")
+    held = sum(k.size * volume(rows.rows) * volume(rows.columns) for k in kept if k.full)
+    return plan if plan.rows * plan.columns <= MOST_VECTORS and held <= target.shared_bytes - MARGIN else None
 
 
 def _grouped(sharing: int, count: int, vectors: int, lanes: int, target: Target) -> RowPlan:
