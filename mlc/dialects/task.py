@@ -274,6 +274,62 @@ class MmaOp(TaskOp, name="mma"):
                 raise VerifyError(f"has {name} = {value}, expected at least 1")
 
 
+class StreamOp(TaskOp, name="stream"):
+    """A softmax between two products, streamed over the keys: for every point p of the first dimensions of a box,
+    sum_k v[p, k] * exp(x[p, k] - max_k x) and the sum of these exponentials, with x = scale * score(p, k, sum_d q[p, d] * k[p, k, d]).
+
+    Operands: q, k, v, then block offsets. `extents`: points, keys, depth. `maps` place q, k and v: they take all loop indices, then the
+    offsets. `columns`: the loops of the points that v alone walks; rows of scores are the others. `seen` takes the same and gives
+    numbers; where one of them is negative, x is -inf. No row of scores is ever whole: a maximum, a sum and the weighted sums of a row are
+    kept, and scaled by exp(old max - new max) when the maximum grows. A maximum counts as the least finite number at least, so a row in
+    which nothing is seen has sum 0. Regions: the score, of (points, key, product) -> yields a number; the result, of (points, weighted
+    sum, sum) -> stores.
+
+    On targets with threads, `atom` names the unit that multiplies, `warps` how many share the rows, `step` the keys of one pipeline stage,
+    `stages` how many stages are in shared memory at once, `workspace` where they lie there.
+
+    Example:
+      "task.stream"(%q, %k, %v) ({
+      ^bb0(%i: index, %e: index, %j: index, %s: f32):
+        "task.yield"(%s) : (f32) -> ()
+      }, {
+      ^bb0(%i: index, %e: index, %sum: f32, %total: f32):
+        %y = arith.divf %sum, %total : f32
+        "task.store"(%y, %o, %i, %e) {map = affine_map<(i, e) -> (i, e)>} : (f32, memref<64x32xf32>, index, index) -> ()
+        "task.yield"() : () -> ()
+      }) {extents = [64, 32, 128, 32], columns = [1], scale = 0.125, seen = affine_map<(i, e, j, d) -> (i - j)>, maps = [
+        affine_map<(i, e, j, d) -> (i, d)>, affine_map<(i, e, j, d) -> (j, d)>, affine_map<(i, e, j, d) -> (j, e)>]}
+        : (memref<64x32xf16>, memref<128x32xf16>, memref<128x32xf16>) -> ()
+    """
+
+    q: Operand
+    k: Operand
+    v: Operand
+    offsets: Operands
+    extents: list
+    columns: list
+    maps: list
+    seen: ir.Attribute
+    scale: float = 1.0
+    atom: str = ""
+    warps: int | None = None
+    step: int | None = None
+    stages: int | None = None
+    workspace: int = 0
+    score: Region
+    result: Region
+
+    def check(self) -> None:
+        points = len(self.extents) - 2
+        if points < 1 or len(self.maps) != 3:
+            raise VerifyError(f"has {len(self.extents)} dimensions and {len(self.maps)} maps, expected points, keys, depth and 3 maps")
+        if any(not isinstance(c, int) or not 0 <= c < points for c in self.columns):
+            raise VerifyError(f"has columns {self.columns} of {points} point dimensions")
+        for region, count in ((self.score, points + 2), (self.result, points + 2)):
+            if len(region.blocks[0].arguments) != count:
+                raise VerifyError(f"has a region of {len(region.blocks[0].arguments)} arguments, expected {count}")
+
+
 class BarrierOp(TaskOp, name="barrier"):
     """In the plan (scope "grid"): every block of the launches before it has ended, so what they read may change. Between the phases of a
     kernel (scope "block" or "cluster"): all threads of the block, or of all blocks, have done what stands before it, and see each other's

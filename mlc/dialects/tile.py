@@ -7,7 +7,8 @@ A graph with any other op inside (scf loops, tensor.insert) is *opaque*: it is l
 Attributes that passes add (law 1: the schedule stands in the IR):
   tile.sizes   on tile.graph: tile size per grid dimension of the root op (the last generic)
   tile.rounds  on a linalg op: rounding its result to the element type is what it is for, so it must happen (an explicit conversion)
-  tile.level   on a linalg op: where its result lives inside the block: "register" (inlined into its readers), "shared", "global"
+  tile.level   on a linalg op: where its result lives inside the block: "register" (inlined into its readers), "shared", "global",
+               or "stream" on the ops that become one task.stream (`passes/tile/stream.py`): nowhere whole
 """
 
 from mlc.dialects._ext import OpBase, Operand, Operands, Region, Result, Results, VerifyError, dialect

@@ -14,6 +14,7 @@ from mlc.passes.gpu.contraction import Product, product_of
 from mlc.passes.gpu.hopper.operand import STEP
 from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, choose_warpgroups, result_bytes
 from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
+from mlc.passes.gpu.hopper.streaming import Streaming, choose_streaming
 from mlc.passes.gpu.kept import Kept, kept_key
 from mlc.passes.gpu.plan import MmaPlan, choose, shares, warps_wanted
 from mlc.passes.gpu.row_plan import choose_rows
@@ -110,9 +111,11 @@ class _Kernel:
             self.kernel.attributes["threads"] = to_attr(1)  # opaque: sequential code
             return
         self.kernel.attributes["alignment"] = to_attr([self.aligned[b] for b in self.buffers])
-        rows = None if self._mmas() or self.loops else choose_rows(self.kernel, self.aligned, self.target)
+        multiplies = any(op.name in ("task.mma", "task.stream") for op in self.ops)
+        rows = None if multiplies or self.loops else choose_rows(self.kernel, self.aligned, self.target)
         self._pitches()
-        wide = self._warpgroups()
+        stream = self._stream()
+        wide = stream or self._warpgroups()
         products = {} if wide else self._products()
         self.ops = list(_steps(self.body))
         foreaches = [op for op in self.ops if op.name == "task.foreach"]
@@ -154,6 +157,18 @@ class _Kernel:
 
     def _mmas(self) -> list[ir.Operation]:
         return [op for op in self.ops if op.name == "task.mma"]
+
+    def _stream(self) -> Streaming | None:
+        """The schedule of a kernel's streamed softmax, if it has one: there are no other products then."""
+        op = next((v.operation for v in self.body.operations if v.operation.name == "task.stream"), None)
+        if op is None:
+            return None
+        plan = choose_streaming(op, self.target, self.target.shared_bytes - 1024 - sum(_bytes(a) for a in self._allocs()))
+        if plan is None:
+            raise CompilerError(f"kernel {self.kernel.opview.py('sym_name')}: nothing of {self.target} can compute {op}")
+        op.attributes["atom"], op.attributes["warps"] = to_attr(WARPGROUP_ATOM), to_attr(plan.workers // self.target.warp)
+        op.attributes["step"], op.attributes["stages"] = to_attr(plan.step), to_attr(plan.stages)
+        return plan
 
     def _warpgroups(self) -> WarpGroupPlan | None:
         """The schedule of a kernel's one large product, if TMA and warpgroups take it."""
@@ -203,7 +218,7 @@ class _Kernel:
             found[op] = plan
         return found
 
-    def _places(self, products: dict[ir.Operation, MmaPlan], wide: WarpGroupPlan | None, crossing: int) -> None:
+    def _places(self, products: dict[ir.Operation, MmaPlan], wide: WarpGroupPlan | Streaming | None, crossing: int) -> None:
         """Offsets in shared memory, by liveness over the kernel's ops. A warpgroups' result takes the place of their stages.
 
         An op takes two points of time: a product whose sums may take the place of what it reads makes them at the second.
@@ -211,22 +226,25 @@ class _Kernel:
         order = {op: 2 * i for i, op in enumerate(self.ops)}
         late = {op.operands[2]: order[op] for op, plan in products.items() if plan.shares}
         spans: list[tuple[int, int, int, ir.Operation]] = []
-        mma = self._mmas()[0] if wide else None
+        mma = self._mmas()[0] if isinstance(wide, WarpGroupPlan) else None
         for op in self._allocs():
             users = [order[_top(u.owner.operation, order)] for u in op.results[0].uses]
-            if wide and mma and op.results[0] == mma.operands[2]:
+            if isinstance(wide, WarpGroupPlan) and mma and op.results[0] == mma.operands[2]:
                 spans.append((wide.workspace(result_bytes(mma)), min(users), max(users), op))
             elif users:
                 first = min(users)
                 spans.append((_bytes(op), first + (late.get(op.results[0]) == first), max(users) + 1, op))
-        if wide and mma and not result_bytes(mma):
+        if isinstance(wide, Streaming):
+            stream = next(op for op in order if op.name == "task.stream")
+            spans.append((wide.workspace, order[stream], order[stream] + 1, stream))
+        if isinstance(wide, WarpGroupPlan) and mma and not result_bytes(mma):
             spans.append((wide.workspace(0), order[mma], order[mma] + 1, mma))
         spans += [(plan.workspace, order[op], order[op] + (not plan.shares), op) for op, plan in products.items() if plan.workspace]
         placed: list[tuple[int, int, int, int]] = []
         for size, first, last, op in sorted(spans, key=lambda s: (-s[0], s[1])):
             offset = best_fit([p for p in placed if p[2] <= last and first <= p[3]], size, ALIGNMENT if wide else PLACE)
             placed.append((offset, size, first, last))
-            if wide and mma and op.name == "task.alloc" and op.results[0] == mma.operands[2]:
+            if mma and op.name == "task.alloc" and op.results[0] == mma.operands[2]:
                 mma.attributes["workspace"] = to_attr(offset)
             op.attributes["offset" if op.name == "task.alloc" else "workspace"] = to_attr(offset)
         top = -(-max([o + s for o, s, *_ in placed], default=0) // PLACE) * PLACE

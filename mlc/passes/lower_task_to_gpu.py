@@ -17,7 +17,9 @@ from mlc.passes.gpu.foreach import MappedForeach
 from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
 from mlc.passes.gpu.hopper.plan import RESERVED, WarpGroupPlan, result_bytes, warpgroup_plan
 from mlc.passes.gpu.hopper.product import WarpGroupProduct
-from mlc.passes.gpu.hopper.tma import TENSOR_MAPS
+from mlc.passes.gpu.hopper.stream import WarpGroupStream
+from mlc.passes.gpu.hopper.streaming import Streaming, stream_plan
+from mlc.passes.gpu.hopper.tma import TENSOR_MAPS, TensorMap
 from mlc.passes.gpu.mma import TensorCoreProduct
 from mlc.passes.gpu.plan import MmaPlan
 from mlc.passes.gpu.row_foreach import RowForeach
@@ -61,10 +63,15 @@ class _Kernel:
         self.buffers, self.indices = arguments[:len(arguments) - len(self.grid)], arguments[len(arguments) - len(self.grid):]
         self.wide = self._warpgroups()
 
-    def _warpgroups(self) -> WarpGroupPlan | None:
-        """The plan of the kernel's one product, where that is one of warpgroups."""
+    def _warpgroups(self) -> WarpGroupPlan | Streaming | None:
+        """The plan of the kernel's one product, or of its streamed softmax, where that is one of warpgroups."""
         for view in self.body.operations:
             op = view.operation
+            if op.name == "task.stream":
+                stream = stream_plan(op)
+                if stream is None:
+                    raise CompilerError(f"kernel {self.name}: {WARPGROUP_ATOM} cannot compute {op}")
+                return stream
             if op.name == "task.mma" and op.opview.py("atom") == WARPGROUP_ATOM:
                 product = product_of(op, Memory(strides={op.operands[2]: _strides(op.operands[2])}))
                 alignment = dict(zip(self.buffers, self.kernel.opview.py("alignment")))
@@ -76,16 +83,16 @@ class _Kernel:
 
     def lower(self) -> None:
         types = [b.type if self.opaque else global_type(b.type) for b in self.buffers]
-        if self.wide:
-            types += [ir.Type.parse("!llvm.ptr")] * 2
+        maps = _tensor_maps(self.wide, self.body) if self.wide else []
+        types += [ir.Type.parse("!llvm.ptr")] * len(maps)
         blocks = volume(self.grid)
         function = gpu.GPUFuncOp(ir.FunctionType.get(types, []), self.name, kernel=True, known_block_size=[self.threads, 1, 1])
         function.operation.attributes["task.grid"] = to_attr([blocks])
         if self.kernel.opview.py("cluster"):
             function.operation.attributes["known_cluster_size"] = ir.DenseI32ArrayAttr.get([blocks, 1, 1])
         function.operation.attributes["task.shared"] = to_attr(0 if self.opaque else self.kernel.opview.py("shared"))
-        if self.wide:
-            self._describe(function.operation, self.wide)
+        if maps:
+            self._describe(function.operation, maps)
         entry = function.add_entry_block()
         with ir.InsertionPoint(entry):
             env: dict[ir.Value, ir.Value] = dict(zip(self.buffers, entry.arguments))
@@ -102,13 +109,13 @@ class _Kernel:
                 self._ops(env, list(entry.arguments)[len(self.buffers):])
             gpu.ReturnOp([])
 
-    def _describe(self, function: ir.Operation, plan: WarpGroupPlan) -> None:
+    def _describe(self, function: ir.Operation, maps: Sequence[tuple[TensorMap, ir.Value]]) -> None:
         """The tensor maps among the arguments, and how many blocks shall share an SM."""
-        factors = ((plan.staging.left, plan.product.a), (plan.staging.right, plan.product.b))
-        maps = [boxes.map.attribute(len(self.buffers) + i, self.buffers.index(factor.buffer)) for i, (boxes, factor) in enumerate(factors)]
-        function.attributes[TENSOR_MAPS] = ir.ArrayAttr.get(maps)
+        found = [map_.attribute(len(self.buffers) + i, self.buffers.index(buffer)) for i, (map_, buffer) in enumerate(maps)]
+        function.attributes[TENSOR_MAPS] = ir.ArrayAttr.get(found)
         residents = (self.target.shared_bytes + RESERVED) // (self.kernel.opview.py("shared") + RESERVED)
-        function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(ir.IntegerType.get_signless(32), max(1, min(2, residents)))
+        most = 1 if isinstance(self.wide, Streaming) else 2  # a stream's threads have all registers
+        function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(ir.IntegerType.get_signless(32), max(1, min(most, residents)))
 
     def _ops(self, env: dict[ir.Value, ir.Value], maps: Sequence[ir.Value]) -> None:
         memory = Memory(flat={b: env[b] for b in self.buffers}, narrow=all(volume(b.type.shape) < NARROW for b in self.buffers))
@@ -145,7 +152,7 @@ class _Kernel:
         begins = True
         for i, op in enumerate(ops):
             with op.location:
-                if begins and op.name in ("task.alloc", "task.foreach", "task.mma"):
+                if begins and op.name in ("task.alloc", "task.foreach", "task.mma", "task.stream"):
                     emitters, begins = self._phase(ops[i:], team), False
                 match op.name:
                     case "task.foreach":
@@ -158,6 +165,11 @@ class _Kernel:
                         emitter.emit()
                     case "task.mma":
                         self._mma(op, team, overlaps, maps)
+                    case "task.stream":
+                        assert isinstance(self.wide, Streaming)
+                        team.order(*_touched(op), overlaps)
+                        WarpGroupStream(op, self.wide, team, op.opview.py("workspace"), maps).emit()
+                        team.barrier()
                     case "task.barrier":
                         team.meet(op.opview.py("scope"))
                         begins = True
@@ -210,7 +222,7 @@ class _Kernel:
 
     def _mma(self, op: ir.Operation, team: Block, overlaps: Mapping[ir.Value, set[ir.Value]], maps: Sequence[ir.Value]) -> None:
         view = op.opview
-        if self.wide:
+        if isinstance(self.wide, WarpGroupPlan):
             WarpGroupProduct(op, self.wide, team, view.py("workspace"), result_bytes(op), maps).emit()
             team.barrier()
             return
@@ -229,6 +241,14 @@ class _Kernel:
         # Threads may still read the last stage: whoever writes into its place waits for them.
         start = view.py("workspace", 0)
         team.read |= {value for value, low, high in _spans(self.kernel) if low < start + plan.workspace and start < high}
+
+
+def _tensor_maps(plan: WarpGroupPlan | Streaming, body: ir.Block) -> list[tuple[TensorMap, ir.Value]]:
+    """The tensor maps of a kernel's arguments, and the buffer that each of them is of."""
+    if isinstance(plan, WarpGroupPlan):
+        return [(plan.staging.left.map, plan.product.a.buffer), (plan.staging.right.map, plan.product.b.buffer)]
+    stream = next(v.operation for v in body.operations if v.operation.name == "task.stream")
+    return list(zip((tile.map for tile in (plan.q, plan.k, plan.v)), list(stream.operands)[:3]))
 
 
 def _strides(buffer: ir.Value) -> tuple[int, ...]:

@@ -9,11 +9,13 @@ from mlc.dialects import task
 from mlc.dialects._locations import node_names
 from mlc.ir.mlir import arith, func, ir, memref, scf
 from mlc.passes.registry import Pass, PassContext
-from mlc.passes.task.kernel import KernelEmitter, memref_type
+from mlc.passes.task.kernel import memref_type
 from mlc.passes.task.opaque import opaque_kernel
+from mlc.passes.task.stream import StreamEmitter
 from mlc.passes.tile.cost import sink_nodes
 from mlc.passes.tile.model import body_nodes
 from mlc.passes.tile.region import propagate
+from mlc.passes.tile.stream import as_scheduled
 
 
 @dataclass(frozen=True)
@@ -312,9 +314,10 @@ class _Iteration:
 
 def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation | None:
     """A kernel from the schedule in the IR (tile.sizes, tile.level); unscheduled graphs are one block. None: there can be none."""
-    inlined = {n: n.level == "register" for n in nodes}
     block = graph.regions[0].blocks[0]
     outs = list(block.operations[len(block.operations) - 1].operation.operands)
+    nodes = as_scheduled(nodes, outs)
+    inlined = {n: n.level == "register" for n in nodes}
     sinks = sink_nodes(nodes, outs)
     if not sinks:
         return None
@@ -322,7 +325,7 @@ def _scheduled(graph: ir.Operation, nodes: Sequence, name: str) -> ir.Operation 
     regions = propagate(nodes, sinks, tile, inlined)
     if regions is None:
         return None
-    return KernelEmitter(graph, nodes, tile, regions, inlined, name).emit()
+    return StreamEmitter(graph, nodes, tile, regions, inlined, name).emit()
 
 
 def _storage(buffer: ir.Value, *also: str) -> ir.Value:

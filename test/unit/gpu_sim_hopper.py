@@ -166,28 +166,31 @@ def _named_barrier(program: Program, op: ir.Operation) -> Step:
     return run
 
 
-def _barrier(lanes: Lanes, pointer: Any) -> Barrier:
-    address = _one(pointer, lanes)
-    if address not in lanes.barriers:
-        raise Fault(f"an mbarrier at {address} that was not initialised")
-    return lanes.barriers[address]
+def _barriers(lanes: Lanes, pointer: Any) -> list[tuple[Barrier, np.ndarray]]:
+    """The mbarriers that active lanes name, and which lanes name each."""
+    active = lanes.active()
+    found = np.broadcast_to(pointer, lanes.count)[active]
+    missing = [int(a) for a in np.unique(found) if int(a) not in lanes.barriers]
+    if missing:
+        raise Fault(f"an mbarrier at {missing[0]} that was not initialised")
+    return [(lanes.barriers[int(a)], active[found == a]) for a in np.unique(found)]
 
 
 def _arrive(lanes: Lanes, pointer: Any, more: Any = 0) -> None:
-    barrier, active = _barrier(lanes, pointer), lanes.active()
-    barrier.pending -= np.bincount(active // lanes.threads, minlength=lanes.blocks)
-    barrier.bytes[np.unique(active // lanes.threads)] += _one(more, lanes)
-    if (barrier.pending < 0).any():
-        raise Fault("more arrivals at an mbarrier than it expects")
-    barrier.settle(lanes)
+    for barrier, active in _barriers(lanes, pointer):
+        barrier.pending -= np.bincount(active // lanes.threads, minlength=lanes.blocks)
+        barrier.bytes[np.unique(active // lanes.threads)] += _one(more, lanes)
+        if (barrier.pending < 0).any():
+            raise Fault("more arrivals at an mbarrier than it expects")
+        barrier.settle(lanes)
 
 
 def _wait(lanes: Lanes, pointer: Any, parity: Any) -> None:
-    barrier, wanted = _barrier(lanes, pointer), _one(parity, lanes)
-    blocks = np.unique(lanes.active() // lanes.threads)
+    wanted = np.broadcast_to(parity, lanes.count)
+    waits = [(barrier, active // lanes.threads, wanted[active]) for barrier, active in _barriers(lanes, pointer)]
     if lanes.turns is None:
         raise Fault("waits for an mbarrier outside of a branch whose other side could complete it")
-    lanes.turns.wait(lambda: bool((barrier.parity[blocks] != wanted).all()))
+    lanes.turns.wait(lambda: all(bool((barrier.parity[blocks] != own).all()) for barrier, blocks, own in waits))
 
 
 @rule("nvvm.cp.async.bulk.tensor.shared.cluster.global")
@@ -202,7 +205,8 @@ def _load_box(program: Program, op: ir.Operation) -> Step:
     def run(lanes: Lanes) -> None:
         env, map_ = lanes.env, lanes.env[source]
         places = [_per_block(env[c], lanes) for c in coordinates]
-        state, shared = _barrier(lanes, env[barrier]), lanes.shared
+        shared = lanes.shared
+        states = {int(lane) // lanes.threads: state for state, active in _barriers(lanes, env[barrier]) for lane in active}
         for block, to in _per_block(env[target], lanes).items():
             box = map_.box([p[block] for p in places][::-1])
             if to % (8 * BOX_ROW) or map_.spec["swizzle"] != BOX_ROW or box.shape[1] != BOX_ROW or to + box.size > lanes.dynamic:
@@ -213,8 +217,9 @@ def _load_box(program: Program, op: ir.Operation) -> Step:
             shared.data[start + at] = box.reshape(-1, 16)
             pieces = slice(start // shared.shadow.granule, (start + box.size) // shared.shadow.granule)
             shared.shadow.state[pieces], shared.shadow.writer[pieces], shared.shadow.reader[pieces] = READY, 0, 0
-            state.bytes[block] -= box.size
-        state.settle(lanes)
+            states[block].bytes[block] -= box.size
+        for state in states.values():
+            state.settle(lanes)
 
     return run
 
@@ -238,9 +243,11 @@ def _operand(lanes: Lanes, block: int, descriptor: int, rows: int, depth: int, k
     return lanes.shared.data[place[..., None] + np.arange(2)].view(np.uint16)[..., 0]
 
 
-def _multiply(lanes: Lanes, shape: str, dtype: str, transposed: tuple[int, int], sums: list[Any], a: Any, b: Any) -> tuple[np.ndarray, ...]:
+def _multiply(lanes: Lanes, shape: str, dtype: str, transposed: tuple[int, int], sums: list[Any], a: list[Any],
+              b: Any) -> tuple[np.ndarray, ...]:
+    """sums: of before, none for zero. a: a descriptor, or four registers."""
     n, kind = int(shape), BY_NAME[dtype].numpy
-    made = tuple(np.zeros(lanes.count, np.float32) for _ in sums)
+    made = tuple(np.zeros(lanes.count, np.float32) for _ in range(n // 2))
     groups = lanes.active().reshape(-1, GROUP)
     if (groups % lanes.threads % GROUP != np.arange(GROUP)).any():
         raise Fault("wgmma that only some threads of a warpgroup reach")
@@ -250,12 +257,19 @@ def _multiply(lanes: Lanes, shape: str, dtype: str, transposed: tuple[int, int],
     def product() -> None:
         for group in groups:
             block = int(group[0]) // lanes.threads
-            left, right = (_operand(lanes, block, _descriptor(lanes, d, group), rows, 16, not flip).view(kind).astype(np.float32)
-                           for d, rows, flip in ((a, 64, transposed[0]), (b, n, transposed[1])))
+            right = _operand(lanes, block, _descriptor(lanes, b, group), n, 16, not transposed[1]).view(kind).astype(np.float32)
+            if len(a) == 1:
+                left = _operand(lanes, block, _descriptor(lanes, a[0], group), 64, 16, not transposed[0]).view(kind).astype(np.float32)
+            else:
+                left = np.zeros((64, 16), np.float32)
+                for i, register in enumerate(a):
+                    pair = np.ascontiguousarray(np.broadcast_to(register, lanes.count)[group]).view(kind).reshape(GROUP, 2)
+                    for k in range(2):
+                        left[first_row + i % 2 * 8, first_column + i // 2 * 8 + k] = pair[:, k]
             tile = left @ right.T
-            for i, (new, old) in enumerate(zip(made, sums, strict=True)):
+            for i, new in enumerate(made):
                 row, column = first_row + i // 2 % 2 * 8, first_column + i // 4 * 8 + i % 2
-                new[group] = np.broadcast_to(old, lanes.count)[group] + tile[row, column]
+                new[group] = (np.broadcast_to(sums[i], lanes.count)[group] if sums else 0) + tile[row, column]
 
     lanes.warpgroups.open.append(product)
     return made
@@ -290,8 +304,8 @@ def _wait_group(program: Program, op: ir.Operation) -> Step:
 
 # -- assembly -----------------------------------------------------------------------------------------------------------
 
-_WGMMA = re.compile(r"\{ \.reg \.pred add; setp\.eq\.b32 add, 0, 0; wgmma\.mma_async\.sync\.aligned\.m64n(\d+)k16\.f32\.(\w+)\.\2 "
-                    r"\{([$\d, ]+)\}, \$(\d+), \$(\d+), add, 1, 1, ([01]), ([01]); \}")
+_WGMMA = re.compile(r"\{ \.reg \.pred add; setp\.(eq|ne)\.b32 add, 0, 0; wgmma\.mma_async\.sync\.aligned\.m64n(\d+)k16\.f32\.(\w+)\.\3 "
+                    r"\{([$\d, ]+)\}, (\$\d+|\{\$\d+, \$\d+, \$\d+, \$\d+\}), \$(\d+), add, 1, 1, ([01])(?:, ([01]))?; \}")
 
 
 _TRY_WAIT = ("{ .reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [$0], $1; @done bra finished; bra again; "
@@ -299,26 +313,31 @@ _TRY_WAIT = ("{ .reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64
 
 
 @rule("llvm.inline_asm")
-def _assembly(program: Program, op: ir.Operation) -> Step:
+def _assembly(program: Program, op: ir.Operation) -> Step | None:
     text, sources = op.attributes["asm_string"].value, program.slots_of(op.operands)
-    if text.startswith("wgmma.wait_group.sync.aligned 0;"):
-        target = program.slot(op.results[0])
+    if match := re.fullmatch(r"wgmma\.wait_group\.sync\.aligned (\d+);", text):
+        target, pending = program.slot(op.results[0]), int(match[1])
 
         def finish(lanes: Lanes) -> None:
-            lanes.warpgroups.wait(0)
+            lanes.warpgroups.wait(pending)
             lanes.env[target] = tuple(lanes.env[s] for s in sources)
 
         return finish
+    if re.fullmatch(r"setmaxnreg\.(inc|dec)\.sync\.aligned\.u32 \d+;", text):
+        return None
     if match := _WGMMA.fullmatch(text):
-        count = int(match[1]) // 2
-        target = program.slot(op.results[0])
-        if match[3] != ", ".join(f"${i}" for i in range(count)) or (int(match[4]), int(match[5])) != (2 * count, 2 * count + 1):
+        count = int(match[2]) // 2
+        target, tied = program.slot(op.results[0]), count if match[1] == "eq" else 0
+        left = [int(n) for n in re.findall(r"\d+", match[5])]
+        expected = list(range(count + tied, count + tied + len(left) + 1))
+        named = match[4] == ", ".join(f"${i}" for i in range(count)) and [*left, int(match[6])] == expected
+        if not named or len(sources) != tied + len(left) + 1:
             raise Fault(f"wgmma with other registers than expected: {text}")
-        flips = int(match[6]), int(match[7])
+        flips = (int(match[7]), int(match[8])) if len(left) == 1 else (0, int(match[7]))
 
         def multiply(lanes: Lanes) -> None:
-            *sums, a, b = (lanes.env[s] for s in sources)
-            lanes.env[target] = _multiply(lanes, match[1], match[2], flips, sums, a, b)
+            values = [lanes.env[s] for s in sources]
+            lanes.env[target] = _multiply(lanes, match[2], match[3], flips, values[:tied], values[tied:-1], values[-1])
 
         return multiply
     action = {_TRY_WAIT: _wait, "mbarrier.arrive.shared::cta.b64 _, [$0];": _arrive,

@@ -57,26 +57,26 @@ class AttentionOp(GraphOp, name="attention"):
         acc = compute_dtype(out.dtype)
         scores = attention_scores(b, q, k, xs[3] if len(xs) == 4 else None, scale=self.py("scale"), offset=self.py("offset"),
                                   left=self.py("left"), right=self.py("right"), softcap=self.py("softcap"))
-        weights = softmax_along(b, scores, 3, acc, guarded=True)
-        batch, groups, length, _ = v.shape
-        heads, queries = q.shape[1], q.shape[2]
-        grouped = b.view(weights, (batch, groups, heads // groups, queries, length))
-        total = b.reduce((batch, groups, heads // groups, queries, v.shape[3]), (length,), acc, 0,
-                         [(grouped, lambda n, g, h, s, e, t: (n, g, h, s, t)), (v, lambda n, g, h, s, e, t: (n, g, t, e))],
+        weights = softmax_along(b, scores, 4, acc, guarded=True)
+        length = weights.shape[4]
+        total = b.reduce((*weights.shape[:4], v.shape[3]), (length,), acc, 0,
+                         [(weights, lambda n, g, h, s, e, t: (n, g, h, s, t)), (v, lambda n, g, h, s, e, t: (n, g, t, e))],
                          lambda s, p, x: s + p * x)
         return [b.view(b.cast(total, out.dtype), out.shape)]
 
 
 def attention_scores(b: Builder, q: Tensor, k: Tensor, mask: Tensor | None, *, scale: float, offset: int, left: int, right: int,
                      softcap: float) -> Tensor:
-    """What the softmax is taken of: [B, H, S, T] in the compute type."""
+    """What the softmax is taken of: [B, G, H/G, S, T] in the compute type.
+
+    Heads stay split, so that nothing between the products is a view.
+    """
     batch, groups, length, width = k.shape
-    heads, queries, acc = q.shape[1], q.shape[2], compute_dtype(q.dtype)
-    grouped = b.view(q, (batch, groups, heads // groups, queries, width))
-    dot = b.reduce((batch, groups, heads // groups, queries, length), (width,), acc, 0,
+    shared, queries, acc = q.shape[1] // groups, q.shape[2], compute_dtype(q.dtype)
+    grouped, full = b.view(q, (batch, groups, shared, queries, width)), (batch, groups, shared, queries, length)
+    dot = b.reduce(full, (width,), acc, 0,
                    [(grouped, lambda n, g, h, s, t, d: (n, g, h, s, d)), (k, lambda n, g, h, s, t, d: (n, g, t, d))],
                    lambda s, x, y: s + x * y)
-    dot = b.view(dot, (batch, heads, queries, length))
 
     def body(x: Scalar, *masks: Scalar) -> Scalar:
         x = x * scale
@@ -85,7 +85,7 @@ def attention_scores(b: Builder, q: Tensor, k: Tensor, mask: Tensor | None, *, s
         for m in masks:
             x = select(m, x, b.constant(-inf, acc)) if m.dtype == BOOL else x + m.to(acc)
         if left >= 0 or right >= 0:
-            back = b.index(2) + offset - b.index(3)  # how far before the query's place the key lies
+            back = b.index(3) + offset - b.index(4)  # how far before the query's place the key lies
             seen = b.constant(True, BOOL)
             if left >= 0:
                 seen = seen & (back <= left)
@@ -96,8 +96,9 @@ def attention_scores(b: Builder, q: Tensor, k: Tensor, mask: Tensor | None, *, s
 
     reads: list[Any] = [(dot, lambda *i: i)]
     if mask is not None:
-        reads.append(broadcast_read(mask, 4))
-    return b.compute((batch, heads, queries, length), acc, reads, body)
+        broadcast = broadcast_read(mask, 4)[1]
+        reads.append((mask, lambda n, g, h, s, t: broadcast(n, g * shared + h, s, t)))
+    return b.compute(full, acc, reads, body)
 
 
 class RotaryOp(GraphOp, name="rotary"):

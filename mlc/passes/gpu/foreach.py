@@ -22,12 +22,38 @@ def vector_of(map_: TaskMap) -> Digit | None:
     return digits[-1] if digits and not digits[-1].spatial and digits[-1].stride == 1 and digits[-1].period == 1 else None
 
 
-class MappedForeach(Body):
+class ThreadBody(Body):
+    """The body of a region of an op, for one thread: vectors of memory where these are contiguous and aligned."""
+
+    def __init__(self, op: ir.Operation, team: Block, region: int = 0) -> None:
+        super().__init__(op, team.memory, region)
+        self.team = team
+
+    def _aligned(self, access: Access, lanes: Lanes) -> bool:
+        return aligned_lanes(access, lanes.index, lanes.count, self.team.align_of(access.buffer)) == lanes.count
+
+    def read_lanes(self, access: Access, at: ir.Value, stride: int, lanes: Lanes) -> ir.Value:
+        buffer = self.memory.flat[access.buffer]
+        type_ = vector_type(lanes.count, buffer.type.element_type)
+        if stride == 1 and self._aligned(access, lanes):
+            return vector.LoadOp(type_, buffer, [at], alignment=lanes.count * element_bytes(access.buffer)).result
+        places = [at, *[arith.AddIOp(at, index_constant(i * stride)).result for i in range(1, lanes.count)]]
+        return vector.FromElementsOp(type_, [load_scalar(buffer, p) for p in places]).result
+
+    def write_lanes(self, access: Access, at: ir.Value, lanes: Lanes, value: ir.Value) -> None:
+        buffer = self.memory.flat[access.buffer]
+        if self._aligned(access, lanes):
+            vector.StoreOp(value, buffer, [at], alignment=lanes.count * element_bytes(access.buffer))
+            return
+        for i in range(lanes.count):
+            memref.StoreOp(vector.ExtractOp(value, [], [i]).result, buffer, [arith.AddIOp(at, index_constant(i)).result])
+
+
+class MappedForeach(ThreadBody):
     """Emits one foreach at the insertion point, for all threads of the block."""
 
     def __init__(self, foreach: ir.Operation, team: Block) -> None:
-        super().__init__(foreach, team.memory)
-        self.team = team
+        super().__init__(foreach, team)
         self.map: TaskMap = foreach.opview.py("map")
         self.vector = vector_of(self.map)
         self.digits = [d for d in self.map.digits() if d != self.vector]
@@ -153,25 +179,6 @@ class MappedForeach(Body):
         return Lanes(self.block.arguments[len(extents) - 1], self.vector.extent) if wide else Lanes(None, 1)
 
     # -- memory -----------------------------------------------------------------------------------------------------
-    def _aligned(self, access: Access, lanes: Lanes) -> bool:
-        return aligned_lanes(access, lanes.index, lanes.count, self.team.align_of(access.buffer)) == lanes.count
-
-    def read_lanes(self, access: Access, at: ir.Value, stride: int, lanes: Lanes) -> ir.Value:
-        buffer = self.memory.flat[access.buffer]
-        type_ = vector_type(lanes.count, buffer.type.element_type)
-        if stride == 1 and self._aligned(access, lanes):
-            return vector.LoadOp(type_, buffer, [at], alignment=lanes.count * element_bytes(access.buffer)).result
-        places = [at, *[arith.AddIOp(at, index_constant(i * stride)).result for i in range(1, lanes.count)]]
-        return vector.FromElementsOp(type_, [load_scalar(buffer, p) for p in places]).result
-
-    def write_lanes(self, access: Access, at: ir.Value, lanes: Lanes, value: ir.Value) -> None:
-        buffer = self.memory.flat[access.buffer]
-        if self._aligned(access, lanes):
-            vector.StoreOp(value, buffer, [at], alignment=lanes.count * element_bytes(access.buffer))
-            return
-        for i in range(lanes.count):
-            memref.StoreOp(vector.ExtractOp(value, [], [i]).result, buffer, [arith.AddIOp(at, index_constant(i)).result])
-
     def _store(self, op: ir.Operation, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> None:
         if self.guard is None:
             super()._store(op, lanes, env)

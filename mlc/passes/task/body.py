@@ -21,16 +21,19 @@ class Lanes:
 
 
 class Body:
-    """Emits the ops of one foreach at the insertion point; `reduce` is the subclass's, which knows how loops run.
+    """Emits the ops of one foreach (or of a region of another op with `extents`) at the insertion point.
+
+    `reduce` is the subclass's, which knows how loops run.
 
     accesses: the flat access of each task.load and task.store. reductions: the task.reduce ops. used_as_value: indices that are more than
     addresses.
     """
 
-    def __init__(self, foreach: ir.Operation, memory: Memory) -> None:
+    def __init__(self, foreach: ir.Operation, memory: Memory, region: int = 0) -> None:
         self.memory = memory
-        self.block = foreach.regions[0].blocks[0]
-        self.extents: dict[ir.Value, int] = dict(zip(self.block.arguments, foreach.opview.py("extents"), strict=True))
+        self.block = foreach.regions[region].blocks[0]
+        indices = [a for a in self.block.arguments if isinstance(a.type, ir.IndexType)]
+        self.extents: dict[ir.Value, int] = dict(zip(indices, foreach.opview.py("extents")))
         self.accesses: dict[ir.Operation, Access] = {}
         self.reductions: list[ir.Operation] = []
         self.used_as_value: set[ir.Value] = set()

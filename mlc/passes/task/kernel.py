@@ -72,15 +72,7 @@ class KernelEmitter:
     # -- one node ---------------------------------------------------------------------------------------------------
     def _node(self, node: Node) -> None:
         at = self.regions[node]
-        targets: list[tuple[ir.Value, bool]] = []
-        for value in node.results:
-            if value in self.outputs:
-                targets.append((self.outputs[value], True))
-            else:
-                type_ = ir.MemRefType.get(list(at.extents), value.type.element_type)
-                local = task.AllocOp.build([], [type_], {"level": "shared"}).operation.results[0]
-                self.memory[value] = local
-                targets.append((local, False))
+        targets = self._targets(node, at)
         if not volume(at.extents):
             return
         if node.contraction and volume(node.over) and self._mma(node, at, targets[0]):
@@ -94,6 +86,19 @@ class KernelEmitter:
             for v, (target, is_global) in zip(values, targets, strict=True):
                 self._access(task.StoreOp, [v, target], self._place(at, is_global, n), list(body.arguments))
             task.YieldOp.build([], [])
+
+    def _targets(self, node: Node, at: Region) -> list[tuple[ir.Value, bool]]:
+        """Where the node's results go: an argument of the kernel (true), or a buffer of the block."""
+        targets: list[tuple[ir.Value, bool]] = []
+        for value in node.results:
+            if value in self.outputs:
+                targets.append((self.outputs[value], True))
+            else:
+                type_ = ir.MemRefType.get(list(at.extents), value.type.element_type)
+                local = task.AllocOp.build([], [type_], {"level": "shared"}).operation.results[0]
+                self.memory[value] = local
+                targets.append((local, False))
+        return targets
 
     def _place(self, at: Region, is_global: bool, loops: int) -> list[Linear]:
         """Where the node's point d is stored, over (d, block offsets)."""

@@ -8,6 +8,7 @@ from mlc.ir.mlir import ir
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.tile.cost import Pricer
 from mlc.passes.tile.model import body_nodes
+from mlc.passes.tile.stream import LEVEL as STREAMED
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ def schedule(graph: ir.Operation, pricer: Pricer) -> None:
     if nodes is None or plan is None:
         return
     graph.attributes["tile.sizes"] = to_attr(list(plan.tile))
-    for node, inlined in zip(nodes, plan.inlined):
-        level = "register" if inlined else "global" if set(node.results) & outs else "shared"
+    for node, inlined, streamed in zip(nodes, plan.inlined, plan.streamed or (False,) * len(nodes)):
+        level = STREAMED if streamed else "register" if inlined else "global" if set(node.results) & outs else "shared"
         node.op.attributes["tile.level"] = to_attr(level)
 
 

@@ -14,6 +14,7 @@ from mlc.ir.mlir import ir
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.tile.cost import Pricer
 from mlc.passes.tile.model import Node, Read, body_nodes
+from mlc.passes.tile.stream import find_streams
 
 MAX_NODES = 24
 
@@ -73,11 +74,27 @@ class _Connector:
                 and all(self.group_of.get(_owner(v)) is not None and self.group_of[_owner(v)].constant for v in op.operands))
 
     def run(self) -> None:
+        self._join_streams()
         for op in list(self.group_of):
             group = self.group_of[op]
             while group.nodes and self._merge_one(group):
                 group = self.group_of[op]
         self._rebuild()
+
+    def _join_streams(self) -> None:
+        """Softmaxes between products, whole: streamed they are one kernel whatever the length of their rows, and no step on the way is."""
+        nodes = [n for g in self.group_of.values() for n in g.nodes]
+        made = {r: g for g in self.group_of.values() for n in g.nodes for r in n.results}
+        for stream in find_streams(nodes, self._external([op for op in self.group_of if op.name == "tile.graph"])):
+            assert stream.stream is not None
+            groups = sorted({made[n.results[0]] for n in stream.stream.nodes}, key=lambda g: g.order)
+            ops, parts = [op for g in groups for op in g.ops], [n for g in groups for n in g.nodes]
+            plan = self.pricer.price(parts, self._external(ops))
+            if len({g.constant for g in groups}) > 1 or len(parts) > MAX_NODES or plan is None or not any(plan.streamed):
+                continue
+            *sources, last = groups
+            for source in reversed(sources):
+                self._join(source, last)
 
     def _merge_one(self, group: _Group) -> bool:
         """Merges the group with one of its producers; the one whose edge carries most first."""

@@ -1,7 +1,7 @@
 """Price of a group for a tile: what one block of it loads, computes and keeps, by the machine's rates (Welder's traffic x waves)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from mlc.ir.mlir import ir
@@ -9,6 +9,8 @@ from mlc.passes.gpu.hopper.operand import STEP, Side, staging
 from mlc.passes.tile.model import Node, element_bytes, volume
 from mlc.passes.tile.rates import Held, Rates, Wide, Work, rates_of
 from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_extents
+from mlc.passes.tile.stream import find_streams, with_stream
+from mlc.passes.tile.stream_cost import STREAM_ROWS, node_ops, stream_works
 from mlc.target import Target
 
 WIDE_ROWS = (128,)  # of a tile for warpgroups
@@ -17,12 +19,13 @@ TWICE = 2  # computing an element so often may be cheaper than to hold it
 
 @dataclass(frozen=True)
 class Plan:
-    """A choice for one group: tile of the sinks, which nodes (in order) are inlined, bytes of block memory, price in ns."""
+    """A choice for one group: tile of the sinks, which nodes (in order) are inlined or streamed, bytes of block memory, price in ns."""
 
     tile: tuple[int, ...]
     inlined: tuple[bool, ...]
     scratch: int
     price: float
+    streamed: tuple[bool, ...] = ()
 
 
 class Pricer:
@@ -34,9 +37,13 @@ class Pricer:
 
     def price(self, nodes: Sequence[Node], external: set[ir.Value]) -> Plan | None:
         """The cheapest legal plan of a group in topological order, or None. external: results that leave the group."""
-        key = _key(nodes, external)
+        streams = find_streams(nodes, external) if self.rates.wide else []
+        key = _key(nodes, external), tuple(_key([n], external) for n in streams)
         if key not in self.known:
-            self.known[key] = best_plan(nodes, sink_nodes(nodes, external), external, self.rates)
+            plans = [best_plan(nodes, sink_nodes(nodes, external), external, self.rates)]
+            if len(streams) == 1:
+                plans.append(_streamed_plan(nodes, streams[0], external, self.rates))
+            self.known[key] = min((p for p in plans if p is not None), key=lambda p: p.price, default=None)
         return self.known[key]
 
 
@@ -53,8 +60,9 @@ def _key(nodes: Sequence[Node], external: set[ir.Value]) -> object:
     def number(value: ir.Value) -> tuple[int, tuple[int, ...], int]:
         return numbers.setdefault(value, len(numbers)), tuple(value.type.shape), element_bytes(value)
 
-    return tuple((n.shape, n.over, n.cost, n.contraction, n.pad, tuple((number(r.value), r.indices) for r in n.reads),
-                  tuple(number(v) for v in n.captures), tuple((number(v), v in external) for v in n.results)) for n in nodes)
+    return tuple((n.shape, n.over, n.cost, n.contraction, n.pad, n.stream and n.stream.seen,
+                  tuple((number(r.value), r.indices) for r in n.reads), tuple(number(v) for v in n.captures),
+                  tuple((number(v), v in external) for v in n.results)) for n in nodes)
 
 
 def inline_choices(nodes: Sequence[Node], external: set[ir.Value], guards: bool = False, again: int = 1) -> dict[Node, bool]:
@@ -70,14 +78,15 @@ def inline_choices(nodes: Sequence[Node], external: set[ir.Value], guards: bool 
         for read in node.reads:
             if read.value in producer:
                 distinct = {i for e in read.indices for i, c in enumerate(e.coefficients) if c}
-                repeats = volume([s for i, s in enumerate((*node.shape, *node.over)) if i not in distinct])
+                walked = node.stream.walked[node.reads.index(read)] if node.stream else range(node.loops)
+                repeats = volume([s for i, s in enumerate((*node.shape, *node.over)) if i in walked and i not in distinct])
                 uses[producer[read.value]].append((node, repeats))
     captured = {v for n in nodes for v in n.captures}
     choice: dict[Node, bool] = {}
     for node in nodes:
         plain = not node.over and len(node.results) == 1 and not (set(node.results) & external) and not (set(node.results) & captured)
         total = sum(r for _, r in uses[node])
-        into_contraction = any(n.contraction for n, _ in uses[node])
+        into_contraction = any(n.contraction or _is_factor(node, n) for n, _ in uses[node])
         if guards and node.pad is not None and plain and uses[node] and not (set(node.captures) & set(producer)):
             choice[node] = all(n.contraction for n, _ in uses[node])
         elif guards and plain and uses[node] and node.copies:
@@ -87,12 +96,18 @@ def inline_choices(nodes: Sequence[Node], external: set[ir.Value], guards: bool 
     return choice
 
 
+def _is_factor(node: Node, reader: Node) -> bool:
+    """Whether a streamed node reads the node's result as a factor of its products."""
+    return reader.stream is not None and any(r.value in node.results for r in reader.reads[:3])
+
+
 def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Value], tile: Sequence[int], inlined: Mapping[Node, bool],
              rates: Rates) -> Plan | None:
     """The plan for one tile, or None when it is illegal (regions conflict, an output is not covered, a whole tensor is made inside)."""
     regions = propagate(nodes, sinks, tile, inlined)
     producer = {v: n for n in nodes for v in n.results}
-    if regions is None or any(inlined.get(n) and n.pad is not None and n.captures[0] in producer for n in nodes):
+    works = stream_works(nodes, regions, producer, inlined, tile, sinks[-1].shape)
+    if regions is None or None in works or any(inlined.get(n) and n.pad is not None and n.captures[0] in producer for n in nodes):
         return None
     root = sinks[-1]
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
@@ -123,7 +138,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             else:
                 macs += points
         else:
-            ops += points * (node.cost + _inlined_cost(node, producer, inlined))
+            ops += node_ops(node, at, works) + points * _inlined_cost(node, producer, inlined)
         if not _load(node, at, producer, inlined, rates, loaded):
             return None
         if set(node.results) & external:
@@ -134,7 +149,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
     held = None if depth else _held(nodes, regions, producer, inlined)
     work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth,
-                streamed, sums, wide, held)
+                streamed, sums, wide, held, *works)
     price = rates.price(work)
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
 
@@ -316,3 +331,19 @@ def best_plan(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Val
         if plan is not None and (best is None or plan.price < best.price):
             best = plan
     return best
+
+
+def _streamed_plan(nodes: Sequence[Node], stream: Node, external: set[ir.Value], rates: Rates) -> Plan | None:
+    """The cheapest plan of a group in which a softmax is streamed."""
+    assert stream.stream is not None
+    found = with_stream(nodes, stream)
+    sinks = sink_nodes(found, external)
+    if not sinks:
+        return None
+    inlined = inline_choices(found, external, rates.guards)
+    plans = [evaluate(found, sinks, external, tile, inlined, rates) for tile in candidates(sinks[-1], (), STREAM_ROWS)]
+    best = min((p for p in plans if p is not None), key=lambda p: p.price, default=None)
+    if best is None:
+        return None
+    inside = stream.stream.nodes
+    return replace(best, inlined=tuple(bool(inlined.get(n)) for n in nodes), streamed=tuple(n in inside for n in nodes))

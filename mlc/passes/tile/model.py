@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from mlc.dialects._ext import operations
 from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import ir
 from mlc.layout.linear import Linear
+
+if TYPE_CHECKING:
+    from mlc.passes.tile.stream import Stream
 
 # Rough cost of one scalar op, in simple vector operations.
 _HEAVY = {"math.exp": 12, "math.log": 16, "math.tanh": 20, "math.erf": 24, "math.sin": 24, "math.cos": 24, "math.powf": 40,
@@ -80,11 +84,13 @@ class Node:
     level: str = ""
     pad: tuple[int, ...] | None = None  # it is its one captured tensor with zeros around it, so many before each dimension
     inits: list[ir.Value] = field(default_factory=list)
+    stream: "Stream | None" = None  # it stands for several nodes, which stream over its first reduction loop
 
     @property
     def copies(self) -> bool:
         """Whether its elements are those of the one tensor it reads: movement, which a reader's indices can express."""
-        return not self.over and not self.captures and len(self.reads) == 1 and len(self.results) == 1 and _is_copy(self.op)
+        return (not self.over and not self.captures and len(self.reads) == 1 and len(self.results) == 1 and self.stream is None
+                and _is_copy(self.op))
 
     @property
     def loops(self) -> int:

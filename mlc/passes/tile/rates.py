@@ -33,6 +33,7 @@ class Work:
     sums: int = 0
     wide: "Wide | None" = None
     held: "Held | None" = None
+    stream: "StreamWork | None" = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,22 @@ class Wide:
     stage: int
     result: int
     accumulators: int
+
+
+@dataclass(frozen=True)
+class StreamWork:
+    """A softmax between two products, streamed (`tile.stream`): what a block does in one step, over all its rows, padding included.
+
+    macs: of both products. scores: exponentials. steps: how many, in the mean over the blocks; longest: in the last block to end.
+    workspace: bytes of shared memory. groups: parts of the block that work for themselves.
+    """
+
+    macs: float
+    scores: float
+    steps: float
+    longest: int
+    workspace: int
+    groups: int
 
 
 class Rates(Protocol):
@@ -177,6 +194,9 @@ class GpuRates:
     row_bytes: int = 96 << 10  # that registers of an SM hold beside what they compute
     row_most: int = 128 << 10  # that one block holds of one row
     rows_most: int = 32 << 10  # of several
+    softmax: float = 20.0  # scores of a stream; those of a group alone
+    softmax_alone: float = 9.0
+    stream_step: float = 300.0  # latency of a step: a product's, a barrier's
     exchange: float = 100.0  # bytes of sums through shared memory, to where the rest of the kernel reads them
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
     guards: bool = True
@@ -191,6 +211,8 @@ class GpuRates:
                         shares=not target.has("cp.async"))
 
     def price(self, work: Work) -> float | None:
+        if work.stream is not None:
+            return self._price_stream(work, work.stream)
         if work.wide is not None and (price := self._price_wide(work, work.wide)) is not None:
             return price
         stages = min(self.stages, -(-work.depth // self.step) + 1)
@@ -220,6 +242,19 @@ class GpuRates:
         alone = self.row_block + self.row_phase * work.phases + work.traffic / self.alone_traffic + work.ops / self.row_ops
         busy = self.row_start + max(work.traffic / self.traffic, work.ops / self.row_ops)
         return self.launch + max(-(-each // resident) * alone, each * busy) + self.row_start * each
+
+    def _price_stream(self, work: Work, stream: StreamWork) -> float | None:
+        """Blocks of a stream are alone on their SM; what is not the stream comes after it."""
+        if work.macs or work.tensor_macs or stream.workspace + work.scratch * 1.2 > self.shared - 2048:
+            return None
+        waves = work.blocks / self.sms
+        products, scores = stream.macs / self.wide_macs, stream.scores / self.softmax
+        step = max(products, scores) + 0.3 * min(products, scores)
+        first = max(step, products + stream.scores / stream.groups / self.softmax_alone + self.stream_step)  # nothing to overlap with
+        rest = work.traffic / self.traffic + work.ops / self.ops
+        longest = self.wide_block + self.phase * work.phases + first + max(stream.longest - 1, 0) * max(step, self.stream_step) + rest
+        mean = self.wide_block + self.phase * work.phases + first + max(stream.steps - 1, 0) * max(step, self.stream_step) + rest
+        return self.launch + max(longest, -(-work.blocks // self.sms) * mean if waves < 4 else waves * mean)
 
     def _price_wide(self, work: Work, wide: Wide) -> float | None:
         """With a product on warpgroups: alone on an SM its blocks multiply, then do the rest; two overlap. None if a block does not fit."""

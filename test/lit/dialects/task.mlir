@@ -76,6 +76,27 @@ func.func @mma(%a: memref<32x256xf32>, %b: memref<256x64xf32>, %c: memref<32x64x
   return
 }
 
+// CHECK-LABEL: func.func @stream(
+// CHECK: "task.stream"(%{{.*}}) ({
+// CHECK-NEXT: ^bb0(%{{.*}}: index, %{{.*}}: index, %{{.*}}: index, %{{.*}}: f32):
+// CHECK: }, {
+// CHECK-NEXT: ^bb0(%{{.*}}: index, %{{.*}}: index, %{{.*}}: f32, %{{.*}}: f32):
+// CHECK: }) {columns = [1], extents = [64, 32, 128, 32], maps = [#{{.*}}, #{{.*}}, #{{.*}}], scale = 1.250000e-01 : f64, seen = #{{.*}}}
+func.func @stream(%q: memref<64x32xf16>, %k: memref<128x32xf16>, %v: memref<128x32xf16>, %o: memref<64x32xf32>) {
+  "task.stream"(%q, %k, %v) ({
+  ^bb0(%i: index, %e: index, %j: index, %s: f32):
+    "task.yield"(%s) : (f32) -> ()
+  }, {
+  ^bb0(%i: index, %e: index, %sum: f32, %total: f32):
+    %y = arith.divf %sum, %total : f32
+    "task.store"(%y, %o, %i, %e) {map = affine_map<(i, e) -> (i, e)>} : (f32, memref<64x32xf32>, index, index) -> ()
+    "task.yield"() : () -> ()
+  }) {extents = [64, 32, 128, 32], columns = [1], scale = 0.125, seen = affine_map<(i, e, j, d) -> (i - j)>, maps = [
+    affine_map<(i, e, j, d) -> (i, d)>, affine_map<(i, e, j, d) -> (j, d)>, affine_map<(i, e, j, d) -> (j, e)>]}
+    : (memref<64x32xf16>, memref<128x32xf16>, memref<128x32xf16>) -> ()
+  return
+}
+
 // CHECK-LABEL: func.func @buffers(
 func.func @buffers() {
   // CHECK: "task.buffer"() {offset = 4096 : i64} : () -> memref<64xf32>

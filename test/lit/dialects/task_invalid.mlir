@@ -126,6 +126,16 @@ func.func @inside(%x: memref<64xf32>, %y: memref<32xf32>, %a: memref<16x8xf32>) 
   "task.mma"(%a, %a, %a) {atom = "fma", extents = [16, 8], reductions = 1, warps = [2, 2], maps = [
     affine_map<(m, n) -> (m, n)>, affine_map<(m, n) -> (m, n)>, affine_map<(m, n) -> (m, n)>]}
     : (memref<16x8xf32>, memref<16x8xf32>, memref<16x8xf32>) -> ()
+  // expected-error@below {{'task.stream' op has columns [2] of 2 point dimensions}}
+  "task.stream"(%a, %a, %a) ({
+  ^bb0(%i: index, %e: index, %j: index, %s: f32):
+    "task.yield"(%s) : (f32) -> ()
+  }, {
+  ^bb0(%i: index, %e: index, %sum: f32, %total: f32):
+    "task.yield"() : () -> ()
+  }) {extents = [16, 8, 16, 8], columns = [2], seen = affine_map<(i, e, j, d) -> ()>, maps = [
+    affine_map<(i, e, j, d) -> (i, d)>, affine_map<(i, e, j, d) -> (j, d)>, affine_map<(i, e, j, d) -> (j, e)>]}
+    : (memref<16x8xf32>, memref<16x8xf32>, memref<16x8xf32>) -> ()
   // expected-error@below {{'task.mma' op has stages = 0, expected at least 1}}
   "task.mma"(%a, %a, %a) {atom = "fma", extents = [16, 8], reductions = 1, step = 8, stages = 0, maps = [
     affine_map<(m, n) -> (m, n)>, affine_map<(m, n) -> (m, n)>, affine_map<(m, n) -> (m, n)>]}

@@ -113,11 +113,19 @@ def when(condition: ir.Value, then: Callable[[], None], otherwise: Callable[[], 
 def assembly(text: str, operands: Sequence[ir.Value], tied: Sequence[ir.Value] = ()) -> list[ir.Value]:
     """PTX that may touch memory. `tied` values are read and written in place: $0, $1, ... are they, and their new values the results; the
     operands follow as $n, $n+1, ... with n twice the number of tied values."""
-    outputs = [f"={_constraint(v)}" for v in tied]
     inputs = [*map(str, range(len(tied))), *map(_constraint, operands)]
-    types = [v.type for v in tied]
+    return _inline(text, [*tied, *operands], inputs, [v.type for v in tied])
+
+
+def produced(text: str, operands: Sequence[ir.Value], types: Sequence[ir.Type]) -> list[ir.Value]:
+    """PTX with results of these types, $0, $1, ...; the operands follow."""
+    return _inline(text, operands, [_constraint(v) for v in operands], types)
+
+
+def _inline(text: str, operands: Sequence[ir.Value], inputs: Sequence[str], types: Sequence[ir.Type]) -> list[ir.Value]:
+    outputs = [f"={_CONSTRAINTS[str(t)]}" for t in types]
     result = types[0] if len(types) == 1 else ir.Type.parse(f"!llvm.struct<({', '.join(map(str, types))})>") if types else None
-    op = llvm.InlineAsmOp(result, [*tied, *operands], text, ",".join([*outputs, *inputs, "~{memory}"]), has_side_effects=True)
+    op = llvm.InlineAsmOp(result, list(operands), text, ",".join([*outputs, *inputs, "~{memory}"]), has_side_effects=True)
     if len(types) < 2:
         return list(op.results)
     return [llvm.ExtractValueOp(t, op.results[0], [i]).result for i, t in enumerate(types)]

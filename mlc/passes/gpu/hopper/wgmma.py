@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mlc.ir.mlir import arith, ir, nvvm
 from mlc.layout.wgmma import SharedOperand
-from mlc.passes.gpu.hopper.emit import Int, add, assembly, mul, shared_address, value
+from mlc.passes.gpu.hopper.emit import Int, add, assembly, mul, produced, shared_address, value
 
 ROWS = 64  # of one instruction
 DEPTH = 16  # reduction points of one instruction, at 2 bytes per element
@@ -83,10 +83,11 @@ def fragment_column(thread: ir.Value) -> ir.Value:
     return value(mul(arith.RemUIOp(thread, value(4)).result, 2))
 
 
-def multiply(dtype: str, accumulator: Accumulators, a: ir.Value | Sequence[ir.Value], b: ir.Value, a_k_major: bool = True,
+def multiply(dtype: str, accumulator: Accumulators | int, a: ir.Value | Sequence[ir.Value], b: ir.Value, a_k_major: bool = True,
              b_k_major: bool = True) -> Accumulators:
     """The sum accumulator + a @ b, asynchronously: reads before `wait` are undefined. dtype: f16 or bf16.
 
+    accumulator: a number of columns alone starts from zero.
     a: a descriptor, or four i32 registers (two elements each, laid out like matrix A of mma.m16n8k16 per warp). b: a descriptor.
     """
     if dtype not in ("f16", "bf16"):
@@ -95,14 +96,17 @@ def multiply(dtype: str, accumulator: Accumulators, a: ir.Value | Sequence[ir.Va
     in_shared = len(registers) == 1
     if not in_shared and (len(registers) != 4 or not a_k_major):
         raise ValueError("matrix A from registers is four registers of k-major elements")
-    count = len(accumulator.values)
-    place = 2 * count
+    n, old = (accumulator, ()) if isinstance(accumulator, int) else (accumulator.n, accumulator.values)
+    count = n // 2
+    place = count + len(old)
     targets = ", ".join(f"${i}" for i in range(count))
     left = f"${place}" if in_shared else "{" + ", ".join(f"${place + i}" for i in range(4)) + "}"
     transposes = [str(int(not k_major)) for k_major in ((a_k_major, b_k_major) if in_shared else (b_k_major,))]
-    text = (f"{{ .reg .pred add; setp.eq.b32 add, 0, 0; wgmma.mma_async.sync.aligned.m{ROWS}n{accumulator.n}k{DEPTH}.f32.{dtype}.{dtype} "
+    text = (f"{{ .reg .pred add; setp.{'eq' if old else 'ne'}.b32 add, 0, 0; "
+            f"wgmma.mma_async.sync.aligned.m{ROWS}n{n}k{DEPTH}.f32.{dtype}.{dtype} "
             f"{{{targets}}}, {left}, ${place + len(registers)}, add, 1, 1, {', '.join(transposes)}; }}")
-    return Accumulators(accumulator.n, tuple(assembly(text, [*registers, b], accumulator.values)))
+    made = assembly(text, [*registers, b], old) if old else produced(text, [*registers, b], [ir.F32Type.get()] * count)
+    return Accumulators(n, tuple(made))
 
 
 def fence() -> None:
@@ -120,8 +124,11 @@ def wait(pending: int) -> None:
     nvvm.WgmmaWaitGroupSyncOp(pending)
 
 
-def finish(accumulators: Sequence[Accumulators]) -> list[Accumulators]:
-    """Until every group is done: gives the accumulators, now readable. They pass through the wait, so no read moves before it."""
+def finish(accumulators: Sequence[Accumulators], pending: int = 0) -> list[Accumulators]:
+    """Until all groups but the last `pending` are done: gives the accumulators of those, now readable.
+
+    They pass through the wait, so no read moves before it.
+    """
     values = [v for a in accumulators for v in a.values]
-    done = iter(assembly("wgmma.wait_group.sync.aligned 0;", [], values))
+    done = iter(assembly(f"wgmma.wait_group.sync.aligned {pending};", [], values))
     return [Accumulators(a.n, tuple(next(done) for _ in a.values)) for a in accumulators]

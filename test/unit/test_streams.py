@@ -1,0 +1,136 @@
+"""Streamed softmaxes: found by structure, right on the simulator for every mask and ragged size, chosen for long rows, taken by ptxas."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gpu_native import compile_gpu
+from harness import module_of
+
+from mlc.backends.cuda.assemble import cubins
+from mlc.backends.cuda.lower import lower_kernels
+from mlc.dialects import graph
+from mlc.dtypes import BF16, F16, F32
+from mlc.ir.context import make_context
+from mlc.ir.mlir import ir
+from mlc.passes.pipeline import run_pipeline
+from mlc.passes.registry import PassContext
+from mlc.passes.tile.rates import GpuRates
+from mlc.target import Target
+
+OP = '"task.stream"'
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams cost next to nothing, so that every one that can be is."""
+    monkeypatch.setattr(GpuRates, "_price_stream", lambda self, work, stream: 1 + work.blocks * 1e-6)
+
+
+def numbers(*shape: int, dtype: Any = np.float16, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
+
+
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None, *, scale: float, offset: int = 0, left: int = -1,
+              right: int = -1, softcap: float = 0.0) -> np.ndarray:
+    """As graph.attention, in f64."""
+    q, k, v = (x.astype(np.float64) for x in (q, k, v))
+    k, v = (np.repeat(x, q.shape[1] // x.shape[1], axis=1) for x in (k, v))
+    scores = q @ k.swapaxes(2, 3) * scale
+    if softcap:
+        scores = softcap * np.tanh(scores / softcap)
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask.astype(np.float64)
+    back = np.arange(scores.shape[2])[:, None] + offset - np.arange(scores.shape[3])
+    for hidden, active in ((back > left, left >= 0), (back < -right, right >= 0)):
+        scores = np.where(hidden & active, -np.inf, scores)
+    power = np.exp(scores - np.maximum(scores.max(3, keepdims=True), np.finfo(np.float32).min))
+    return power @ v / np.maximum(power.sum(3, keepdims=True), 1e-30)
+
+
+def hidden_rows(shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.random.default_rng(1).random(shape) < 0.7
+    mask[..., 3, :] = False
+    return mask
+
+
+LEAST = np.finfo(np.float16).min
+CASES: dict[str, tuple[tuple[int, int, int, int, int, int, int], dict[str, Any], Any]] = {  # (b, h, g, s, t, d, e), attributes, mask
+    "steps in several rounds of the ring": ((1, 1, 1, 128, 1024, 64, 64), {}, None),
+    "causal, blocks of different length": ((1, 2, 2, 256, 256, 128, 128), {"right": 0}, None),
+    "window, rows that see nothing": ((2, 8, 2, 40, 72, 64, 64), {"left": 5, "right": 0, "offset": 32}, hidden_rows((2, 1, 40, 72))),
+    "window that starts late": ((1, 1, 1, 64, 1024, 64, 64), {"left": 100, "right": 0, "offset": 700}, None),
+    "keys end within a step": ((1, 2, 2, 50, 77, 64, 64), {}, None),
+    "added mask, keys end within a step": ((1, 2, 2, 50, 77, 64, 64), {}, numbers(50, 77)),
+    "rows hidden by a finite number": ((1, 1, 1, 64, 64, 64, 64), {}, np.where(hidden_rows((64, 64)), 0, LEAST).astype(np.float16)),
+    "windows of narrow heads": ((2, 3, 3, 49, 49, 32, 32), {}, numbers(3, 49, 49)),
+    "capped": ((1, 2, 2, 70, 192, 64, 64), {"softcap": 3.0}, None),
+    "one query for each of a group's heads": ((1, 8, 2, 1, 300, 128, 128), {"right": 0, "offset": 299}, None),
+    "wide heads": ((1, 1, 1, 130, 130, 256, 256), {}, None),
+    "values of another width": ((1, 1, 1, 130, 300, 96, 40), {}, None),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [np.float16, BF16.numpy])
+def test_attention(name: str, dtype: Any, always: None) -> None:
+    (b, h, g, s, t, d, e), attributes, mask = CASES[name]
+    arrays = [numbers(b, h, s, d, dtype=dtype), numbers(b, g, t, d, dtype=dtype, seed=1), numbers(b, g, t, e, dtype=dtype, seed=2)]
+    arrays += [] if mask is None else [mask]
+    attributes = {"scale": d**-0.5, **attributes}
+    simulated = compile_gpu(lambda *a: graph.attention(*a, **attributes), *arrays)
+    assert OP in simulated.task and len(simulated.kernels) == 1
+    found, expected = simulated(*arrays)[0].astype(np.float64), attention(*arrays, **attributes)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3 if dtype == np.float16 else 1.5e-2)
+
+
+def test_softmax_between_products_in_its_own_words(always: None) -> None:
+    """Division after the second product, a row of -inf: NaN, as softmax has it."""
+    q, k, v, mask = numbers(2, 64, 64), numbers(2, 96, 64, seed=1), numbers(2, 96, 64, seed=2), np.zeros((64, 96), np.float32)
+    mask[5] = -np.inf
+
+    def build(q: Any, k: Any, v: Any, mask: Any) -> Any:
+        scores = graph.cast(graph.matmul(q, k, transpose_a=False, transpose_b=True), to=F32)
+        weights = graph.cast(graph.softmax(graph.elementwise("add", scores, mask), axis=2), to=F16)
+        return graph.matmul(weights, v, transpose_a=False, transpose_b=False)
+
+    simulated = compile_gpu(build, q, k, v, mask)
+    assert OP in simulated.task
+    found = simulated(q, k, v, mask)[0].astype(np.float64)
+    scores = q.astype(np.float64) @ k.astype(np.float64).swapaxes(1, 2)
+    power = np.exp(scores - scores.max(2, keepdims=True))
+    expected = power @ v.astype(np.float64) / power.sum(2, keepdims=True)
+    seen = np.arange(64) != 5
+    assert np.isnan(found[:, 5]).all()
+    np.testing.assert_allclose(found[:, seen], expected[:, seen], rtol=0, atol=1e-2)
+
+
+LONG = {"narrow": ((4, 16, 4096, 64), {}), "narrow, causal": ((4, 16, 4096, 64), {"right": 0}), "wide": ((4, 16, 4096, 128), {}),
+        "wide, causal": ((4, 16, 4096, 128), {"right": 0})}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_rows_are_streamed_and_ptxas_takes_them(name: str) -> None:
+    shape, attributes = LONG[name]
+    target = Target.parse("cuda:sm_90a")
+    ctx, array = PassContext(target), np.broadcast_to(np.float16(0), shape)
+    with make_context(), ir.Location.unknown():
+        module, _ = module_of(lambda *a: graph.attention(*a, scale=0.125, **attributes), [array] * 3)
+        run_pipeline(module, "builtin.module(lower-graph-to-tile,mlc-dce,mlc-cse,tile-pipeline,task-pipeline)", ctx)
+        assert OP in str(module)
+        run_pipeline(module, "builtin.module(gpu-kernel-pipeline)", ctx)
+        kernel, = lower_kernels(module, target)
+    (_, cubin), = cubins([kernel], target, 3, lambda *_: None)
+    assert cubin.spill_bytes == 0 and cubin.remarks == ()
+    assert kernel.shared <= target.shared_bytes and cubin.registers * kernel.threads <= target.registers
+
+
+def test_short_rows_are_not() -> None:
+    arrays = [numbers(1, 2, 64, 64)] * 3
+    assert OP not in compile_gpu(lambda *a: graph.attention(*a, scale=0.125), *arrays).task
+
+
+@pytest.mark.parametrize("target", ["cuda:sm_80", "rocm:gfx942"])
+def test_targets_without_warpgroups_keep_their_rows(target: str) -> None:
+    arrays = [numbers(1, 1, 64, 64)] * 3
+    assert OP not in compile_gpu(lambda *a: graph.attention(*a, scale=0.125), *arrays, target=target).task
