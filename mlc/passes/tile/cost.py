@@ -129,8 +129,8 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
                     wide = _wide(node, at, producer, inlined, bool(set(node.results) & external))
                 high, across, weight = atom
                 tensor_macs += weight * points * (-(-rows // high) * high * -(-columns // across) * across) / max(1, rows * columns)
-                streams = [n * r.element_bytes for n, r in zip(sides, node.reads) if r.value not in producer]
-                staged = max(staged, sum(n for n, r in zip(sides, node.reads) if r.value not in producer))
+                streams = [n * r.element_bytes for n, r in zip(sides, node.reads) if _outside(r.value, producer, inlined)]
+                staged = max(staged, sum(n for n, r in zip(sides, node.reads) if _outside(r.value, producer, inlined)))
                 if only and _batches(node, at) == 1 and not set(node.results) & external:
                     sums = volume(at.extents) * element_bytes(node.results[0])
                 if rates.streams:  # each point of a factor is loaded for every reduction point, also where they overlap in memory
@@ -214,6 +214,15 @@ def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
             return False
         loaded[capture] = max(loaded.get(capture, 0.0), float(min(points, volume(capture.type.shape)) * element_bytes(capture)))
     return True
+
+
+def _outside(value: ir.Value, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> bool:
+    """Whether a contraction's factor comes from outside of the group: as it is, moved or padded."""
+    source = producer.get(value)
+    while source is not None and inlined.get(source) and (source.copies or source.pad is not None):
+        value = source.reads[0].value if source.copies else source.captures[0]
+        source = producer.get(value)
+    return source is None
 
 
 def _wide(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], leaves: bool) -> Wide | None:

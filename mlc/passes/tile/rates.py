@@ -157,8 +157,8 @@ class GpuRates:
     and what issuing a stage takes of an SM. stages: of a pipeline, as far as they fill (without asynchronous
     copies: two). shares: sums then take their place.
     Rates are what generated kernels reach, not peaks: about 6 TB/s from L2 over 132 SMs at 1.7 GHz. One block of a few warps waits for its
-    own latencies most of the time; several resident blocks hide each other's. The `wide` ones, of warpgroups, are estimates, as is
-    all of machines other than NVIDIA's, which were not measured.
+    own latencies most of the time; several resident blocks hide each other's. The `wide` ones are of warpgroups. All is estimated
+    of machines other than NVIDIA's, which were not measured.
     """
 
     sms: int
@@ -184,9 +184,10 @@ class GpuRates:
     stages: int = 4
     stage_row: int = 128  # bytes of a factor's row in a stage
     shares: bool = False
-    wide_block: float = 1200.0  # tensor maps and barriers come first
+    wide_block: float = 300.0  # tensor maps and barriers come first
     wide_macs: float = 2800.0
-    wide_traffic: float = 80.0
+    wide_traffic: float = 80.0  # of each SM where all stream; fewer SMs share the same L2
+    wide_most_traffic: float = 160.0
     row_block: float = 800.0  # of rows in registers: the first data and the last
     row_phase: float = 40.0
     row_start: float = 15.0
@@ -264,7 +265,8 @@ class GpuRates:
         resident = 2 if half and work.blocks > self.sms else 1
         if max(2 * wide.stage, wide.result * 1.1) + others > self.shared - 2048:
             return None
-        main = max(wide.macs / self.wide_macs, work.streamed / self.wide_traffic)
+        traffic = min(self.wide_most_traffic, self.wide_traffic * self.sms / min(self.sms, work.blocks))
+        main = max(wide.macs / self.wide_macs, work.streamed / traffic)
         rest = (work.traffic - work.streamed) / self.traffic + work.ops / self.ops + wide.result / self.exchange
         alone = self.wide_block + self.phase * work.phases + main + rest
         return self.launch + max(-(-each // resident) * alone, each * (self.start + main + rest / resident))

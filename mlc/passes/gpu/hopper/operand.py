@@ -15,9 +15,9 @@ from mlc.passes.tile.model import volume
 
 STEP = wgmma.PANEL  # reduction points of a stage
 LEAST_ROWS, MOST_SIDE = 48, 256
-LEAST_POINTS, MOST_POINTS = 64 * 128, 128 * 256  # of a block's tile
+LEAST_POINTS, MOST_POINTS = 64 * 64, 128 * 256  # of a block's tile
 LEAST_DEPTH = 2 * STEP
-LEAST_WORK = 1 << 21  # multiply-adds of a block: below, the start of the pipeline costs more than the faster instruction gains
+LEAST_WORK = 1 << 20  # multiply-adds of a block: below, the start of the pipeline costs more than the faster instruction gains
 MOST_ACCUMULATORS = 128  # registers of a thread
 
 
