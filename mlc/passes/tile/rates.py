@@ -198,6 +198,7 @@ class GpuRates:
     softmax: float = 20.0  # scores of a stream; those of a group alone
     softmax_alone: float = 9.0
     stream_step: float = 300.0  # latency of a step: a product's, a barrier's
+    stream_block: float = 500.0  # before the first step, and after the last
     exchange: float = 100.0  # bytes of sums through shared memory, to where the rest of the kernel reads them
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
     guards: bool = True
@@ -245,17 +246,18 @@ class GpuRates:
         return self.launch + max(-(-each // resident) * alone, each * busy) + self.row_start * each
 
     def _price_stream(self, work: Work, stream: StreamWork) -> float | None:
-        """Blocks of a stream are alone on their SM; what is not the stream comes after it."""
+        """Keys and values come while the steps before are computed. Two blocks of one group share an SM."""
         if work.macs or work.tensor_macs or stream.workspace + work.scratch * 1.2 > self.shared - 2048:
             return None
-        waves = work.blocks / self.sms
+        each, resident = -(-work.blocks // self.sms), 2 if stream.groups == 1 and 2 * stream.workspace < self.shared - 2048 else 1
         products, scores = stream.macs / self.wide_macs, stream.scores / self.softmax
         step = max(products, scores) + 0.3 * min(products, scores)
         first = max(step, products + stream.scores / stream.groups / self.softmax_alone + self.stream_step)  # nothing to overlap with
-        rest = work.traffic / self.traffic + work.ops / self.ops
-        longest = self.wide_block + self.phase * work.phases + first + max(stream.longest - 1, 0) * max(step, self.stream_step) + rest
-        mean = self.wide_block + self.phase * work.phases + first + max(stream.steps - 1, 0) * max(step, self.stream_step) + rest
-        return self.launch + max(longest, -(-work.blocks // self.sms) * mean if waves < 4 else waves * mean)
+        start = self.stream_block + self.phase * work.phases + work.ops / self.ops
+        longest, mean = (start + max(first + max(steps - 1, 0) * max(step, self.stream_step), work.traffic / self.alone_traffic)
+                         for steps in (stream.longest, stream.steps))
+        busy = self.start + max(stream.steps * step + work.ops / self.ops, work.traffic / self.traffic)
+        return self.launch + max(longest, -(-each // resident) * mean, each * busy)
 
     def _price_wide(self, work: Work, wide: Wide) -> float | None:
         """With a product on warpgroups: alone on an SM its blocks multiply, then do the rest; two overlap. None if a block does not fit."""

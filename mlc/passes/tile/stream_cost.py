@@ -12,6 +12,7 @@ from mlc.passes.tile.rates import StreamWork
 from mlc.passes.tile.region import Region
 
 STREAM_ROWS = (64, 128)  # of a tile
+LEAST_ROWS = 48  # of a tile, where there are more
 _SAMPLES = 16  # blocks along each dimension that the number of steps is averaged over
 
 
@@ -42,7 +43,9 @@ def stream_work(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlin
     plan = streaming(sides, (*at.extents, *node.over), stream.columns)
     if plan is None:
         return None
-    rows = plan.q.tile.extent
+    rows, own = plan.q.tile.extent, [d for d in stream.rows if d not in node.reads[1].walked]
+    if plan.rows < LEAST_ROWS and any(at.extents[d] < node.shape[d] for d in own):
+        return None  # a block would work on padding
     counts = _steps(stream.seen, stream.key, at, plan, tile, root)
     return StreamWork(float(rows * plan.step * (plan.depth + plan.width)), float(rows * plan.step), sum(counts) / len(counts), max(counts),
                       plan.workspace, plan.consumers)
