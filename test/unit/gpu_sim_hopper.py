@@ -35,6 +35,8 @@ class MapValue:
         count = 1 + sum((n - 1) * s for n, s in zip(shape, strides))
         if self.start % 16 or any(s * dtype.itemsize % 16 for s in strides[:-1]) or strides[-1] != 1:
             raise Fault(f"a tensor map of memory that is not aligned to 16 bytes: {self.spec}")
+        if at[-1] * dtype.itemsize % 16:
+            raise Fault(f"a box begins at element {at[-1]}, which is not at a multiple of 16 bytes")
         flat = self.data[self.start:self.start + count * dtype.itemsize].view(np.uint16)
         indices = [np.arange(first, first + n) for first, n in zip(at, box)]
         inside = np.ones((), bool)

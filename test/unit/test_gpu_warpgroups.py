@@ -166,6 +166,19 @@ def test_sides_that_wait_for_each_other_for_ever_are_a_fault() -> None:
         Turns(idle).run([waits, waits])
 
 
+@pytest.mark.parametrize(("first", "width", "taken"), [(8, 256, True), (3, 256, False), (0, 200, True), (0, 196, False)])
+def test_factors_that_are_parts_of_a_matrix(first: int, width: int, taken: bool) -> None:
+    """A box begins at a multiple of 16 bytes of memory: where a part begins, and where the last tile does, which is moved back inside."""
+    a, b = numbers(128, 256), numbers(256, 320, seed=1)
+
+    def build(x: Any, y: Any) -> Any:
+        return graph.matmul(x, graph.slice(y, starts=[0, first], sizes=[256, width], steps=[1, 1]), transpose_a=False, transpose_b=False)
+
+    simulated = compile_gpu(build, a, b, schedule=tiled(128, 128))
+    assert on_warpgroups(simulated) == taken
+    agrees(simulated(a, b)[0], a.astype(np.float32) @ b[:, first:first + width].astype(np.float32))
+
+
 def test_boxes_outside_of_an_array_are_zeros() -> None:
     data = np.arange(8 * 64, dtype=np.uint16)
     spec = {"dtype": "f16", "shape": [8, 64], "strides": [64, 1], "box": [4, 64], "swizzle": 128}

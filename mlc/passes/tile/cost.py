@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from mlc.ir.mlir import ir
-from mlc.passes.gpu.hopper.operand import STEP, Side, staging
+from mlc.passes.gpu.hopper.operand import CHUNK, STEP, Boxes, Side, staging
 from mlc.passes.tile.model import Node, element_bytes, volume
 from mlc.passes.tile.rates import Held, Rates, Wide, Work, rates_of
 from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_extents
@@ -244,11 +244,16 @@ def _wide(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
     if len(sides) != 2 or sides[0].dtype != sides[1].dtype or sides[0].dtype not in ("f16", "bf16"):
         return None
     found = staging(sides[0], sides[1], extents, len(at.extents))
-    if found is None:
+    if found is None or any(_begins_between(boxes, node, at) for boxes in (found.left, found.right)):
         return None
     macs = float(found.left.tile.extent * found.right.tile.extent * STEP * volume(found.chunks))
     result = 0 if leaves else volume(at.extents) * 4
     return Wide(macs, found.stage_bytes, result, found.accumulators)
+
+
+def _begins_between(boxes: Boxes, node: Node, at: Region) -> bool:
+    """Whether the last tile, which is moved back inside, begins where TMA's boxes cannot."""
+    return not boxes.tile.k_major and any((node.shape[d] - at.extents[d]) * boxes.map.element_bytes % CHUNK for d in boxes.outer)
 
 
 def _batches(node: Node, at: Region) -> int:

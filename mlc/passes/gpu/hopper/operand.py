@@ -7,6 +7,7 @@ loops only move the boxes. What a box reads outside of the buffer is zero: the p
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mlc.dtypes import BY_NAME
 from mlc.layout.linear import Linear, row_major
 from mlc.layout.wgmma import SharedOperand
 from mlc.passes.gpu.hopper import wgmma
@@ -14,6 +15,7 @@ from mlc.passes.gpu.hopper.tma import TensorMap
 from mlc.passes.tile.model import volume
 
 STEP = wgmma.PANEL  # reduction points of a stage
+CHUNK = 16  # bytes of memory, from a multiple of it, that TMA moves at a time; a box that begins elsewhere is a fault of the kernel
 LEAST_ROWS, MOST_SIDE = 48, 256
 LEAST_POINTS, MOST_POINTS = 64 * 64, 128 * 256  # of a block's tile
 LEAST_DEPTH = 2 * STEP
@@ -49,13 +51,20 @@ class Boxes:
 class Side:
     """A factor before it is known whether TMA can bring it. places: per dimension, over the product's loops, then anything else.
 
-    bounded: dimensions along which places may lie outside.
+    bounded: dimensions along which places may lie outside. divisors: numbers that divide the values of what follows the loops.
     """
 
     shape: tuple[int, ...]
     dtype: str
     places: tuple[Linear, ...]
     bounded: tuple[int, ...] = ()
+    divisors: tuple[int, ...] = ()
+
+    def begins_aligned(self, dim: int, walker: int | None) -> bool:
+        """Whether boxes begin at whole chunks of the contiguous dimension `dim`, along which the loop `walker` goes by boxes."""
+        place, beyond = self.places[dim], len(self.places[dim].coefficients) - len(self.divisors)
+        moves = [c * (self.divisors[i - beyond] if i >= beyond else 1) for i, c in enumerate(place.coefficients) if i != walker]
+        return not any(n * BY_NAME[self.dtype].bits // 8 % CHUNK for n in (place.const, *moves))
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,8 @@ def boxes_of(side: Side, extents: Sequence[int], outer: Sequence[int], inner: in
     if sorted(found) != sorted([*outer, inner]) or any(everything[d] is not None for d in range(len(shape)) if d not in kept):
         return None
     last, k_major = kept[-1], walked[kept[-1]] == inner
+    if not side.begins_aligned(last, walked[last]):
+        return None
     rows = volume([extents[d] for d in outer])
     box = _box(kept, walked, extents, inner, last) if k_major else _panel_box(kept, walked, inner)
     if k_major and [v for v in found if v != inner] != outer:

@@ -53,6 +53,8 @@ def panels_of(side: Side, sizes: Sequence[int], ends: Sequence[int], lines: Sequ
                 if sum(map(bool, place.coefficients)) != 1:
                     return None
                 shape[i] = place.const + ends[loop]
+    if not side.begins_aligned(kept[-1], along):
+        return None
     strides = row_major(side.shape)
     box = tuple(wgmma.PANEL if w == [along] else sizes[w[0]] if w else 1 for w in (walkers[i] for i in kept))
     try:

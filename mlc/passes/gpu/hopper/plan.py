@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import ir
+from mlc.passes.gpu.block import divisor
 from mlc.passes.gpu.contraction import Product
 from mlc.passes.gpu.hopper import wgmma
 from mlc.passes.gpu.hopper.mbarrier import Ring
@@ -97,7 +98,8 @@ def _side(op: ir.Operation, operand: int) -> Side:
     linear = map_to_linear(op.attributes["maps"][operand].value)
     assert linear is not None
     type_ = op.operands[operand].type
-    return Side(tuple(type_.shape), str(type_.element_type), tuple(linear), tuple(op.opview.py("bounded")[operand]))
+    return Side(tuple(type_.shape), str(type_.element_type), tuple(linear), tuple(op.opview.py("bounded")[operand]),
+                tuple(map(divisor, list(op.operands)[3:])))
 
 
 __all__ = ["ALIGNMENT", "ATOM", "WarpGroupPlan", "choose_warpgroups", "result_bytes", "warpgroup_plan"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import ir
+from mlc.passes.gpu.block import divisor
 from mlc.passes.gpu.hopper import wgmma
 from mlc.passes.gpu.hopper.mbarrier import BARRIER_BYTES, Ring
 from mlc.passes.gpu.hopper.operand import Side
@@ -132,7 +133,7 @@ def _side(op: ir.Operation, operand: int) -> Side:
     linear = map_to_linear(ir.AffineMapAttr(op.attributes["maps"][operand]).value)
     assert linear is not None
     type_ = op.operands[operand].type
-    return Side(tuple(type_.shape), str(type_.element_type), tuple(linear))
+    return Side(tuple(type_.shape), str(type_.element_type), tuple(linear), divisors=tuple(map(divisor, list(op.operands)[3:])))
 
 
 __all__ = ["Streaming", "choose_streaming", "stream_plan", "streaming"]
