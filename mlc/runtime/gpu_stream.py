@@ -13,7 +13,9 @@ from mlc.errors import ArtifactError, MlcError
 from mlc.runtime.gpu_plan import Kernel
 from mlc.runtime.gpu_run import Command, Copy, Launch, Set
 
-_QUEUED = 512  # timed runs in flight: a driver's queue holds about a thousand commands, and blocks the host beyond
+# Timed runs are queued while the GPU is still busy with something else, or short ones would be timed at the pace of the host.
+QUEUED = 128  # of them at once: a driver's queue holds about a thousand commands, and blocks the host beyond
+RUNS_PER_FILL = 2  # filling memory of twice the L2 takes a GPU 40 us, queueing a run between two events takes the host 15
 
 
 class Api(Protocol):
@@ -191,13 +193,15 @@ class StreamDevice(ABC):
     # -- clocks ---------------------------------------------------------------------------------------------------------
 
     def time(self, work: Callable[[], None], count: int, flush: bool) -> list[float]:
-        size = 2 * self._api.l2_bytes(self.ordinal) if flush else 0
-        scratch = self.allocate(size) if flush else 0
+        size = 2 * self._api.l2_bytes(self.ordinal)
+        scratch = self.allocate(size)
         times: list[float] = []
-        with self.clocks(2 * min(count, _QUEUED)) as events:
+        with self.clocks(2 * min(count, QUEUED)) as events:
             try:
                 while len(times) < count:
                     pairs = list(zip(events[::2], events[1::2], strict=True))[:count - len(times)]
+                    for _ in range(0 if flush else -(-len(pairs) // RUNS_PER_FILL)):
+                        self._api.fill(scratch, 0, 4, size // 4, self.stream)
                     for start, end in pairs:
                         if flush:
                             self._api.fill(scratch, 0, 4, size // 4, self.stream)
@@ -207,8 +211,7 @@ class StreamDevice(ABC):
                     self.synchronize()
                     times += [self._api.elapsed(start, end) for start, end in pairs]
             finally:
-                if flush:
-                    self.free(scratch)
+                self.free(scratch)
         return times
 
     @contextmanager

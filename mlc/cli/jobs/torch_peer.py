@@ -11,6 +11,7 @@ from mlc.cli.jobs.torch_ops import OPS
 from mlc.dtypes import BY_NUMPY
 from mlc.errors import OptionError, UnsupportedError
 from mlc.frontend.onnx.nodes import op_name
+from mlc.runtime.gpu_stream import QUEUED, RUNS_PER_FILL
 
 _LATER = "compare with --vs ort, or with torch's own model (benchmarks/gpu)"
 
@@ -60,16 +61,21 @@ class TorchPeer:
     def gpu_times(self, count: int, flush: bool) -> list[float]:
         """GPU seconds of each of `count` runs, by events around replays. flush: with an empty L2 cache."""
         cuda = self.torch.cuda
-        scratch = self.torch.empty(2 * cuda.get_device_properties(0).L2_cache_size if flush else 0, dtype=self.torch.uint8, device="cuda")
-        pairs = [(cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)) for _ in range(count)]
-        for start, end in pairs:
-            if flush:
+        scratch = self.torch.empty(2 * cuda.get_device_properties(0).L2_cache_size, dtype=self.torch.uint8, device="cuda")
+        times: list[float] = []
+        while len(times) < count:
+            pairs = [(cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)) for _ in range(min(QUEUED, count - len(times)))]
+            for _ in range(0 if flush else -(-len(pairs) // RUNS_PER_FILL)):
                 scratch.zero_()
-            start.record()
-            self.run()
-            end.record()
-        cuda.synchronize()
-        return [start.elapsed_time(end) / 1e3 for start, end in pairs]
+            for start, end in pairs:
+                if flush:
+                    scratch.zero_()
+                start.record()
+                self.run()
+                end.record()
+            cuda.synchronize()
+            times += [start.elapsed_time(end) / 1e3 for start, end in pairs]
+        return times
 
     def _captured(self) -> Any:
         cuda = self.torch.cuda
