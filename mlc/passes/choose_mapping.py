@@ -117,7 +117,6 @@ class _Kernel:
         stream = self._stream()
         wide = stream or self._warpgroups()
         products = {} if wide else self._products()
-        self.ops = list(_steps(self.body))
         foreaches = [op for op in self.ops if op.name == "task.foreach"]
         bodies = {op: Body(op, self.memory) for op in foreaches}
         threads = wide.workers if wide else max([plan.threads for plan in products.values()], default=0)
@@ -201,22 +200,26 @@ class _Kernel:
             if product is not None and unit is not None and not self._slim(op, product):
                 products[op] = product, unit
             else:
-                as_foreach(op)
-                op.erase()
+                self._as_loops(op)
         warps = max([warps_wanted(*p) for p in products.values()], default=0)
         found = {}
         for op, (product, unit) in products.items():
             own = sum(_bytes(a) for a in self._allocs() if a.results[0] == op.operands[2] and shares(product, unit))
             plan = choose(product, unit, warps, self.aligned, max(budget + own, 16 << 10))
             if plan is None:
-                as_foreach(op)
-                op.erase()
+                self._as_loops(op)
                 continue
             op.attributes["atom"] = to_attr(unit.atom.name)
             op.attributes["warps"], op.attributes["step"] = to_attr(list(plan.warps)), to_attr(plan.step)
             op.attributes["stages"] = to_attr(plan.stages)
             found[op] = plan
         return found
+
+    def _as_loops(self, op: ir.Operation) -> None:
+        """A product that no unit takes."""
+        as_foreach(op)
+        op.erase()
+        self.ops = list(_steps(self.body))
 
     def _places(self, products: dict[ir.Operation, MmaPlan], wide: WarpGroupPlan | Streaming | None, crossing: int) -> None:
         """Offsets in shared memory, by liveness over the kernel's ops. A warpgroups' result takes the place of their stages.

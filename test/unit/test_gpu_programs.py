@@ -157,6 +157,20 @@ def test_convolutions(groups: int, dtype: Any, padded: bool) -> None:
         _agree(run_gpu(build, x, w, target=target), [expected], TOLERANCE[np.dtype(dtype)])
 
 
+def test_a_depthwise_and_a_pointwise_convolution() -> None:
+    """One kernel whose first product becomes plain loops while the second keeps its unit."""
+    x, w, v = _numbers(1, 12, 12, 32, dtype=np.float16), _numbers(3, 3, 1, 32, dtype=np.float16), _numbers(1, 1, 32, 16, dtype=np.float16)
+
+    def build(a: Any, b: Any, c: Any) -> Any:
+        deep = graph.conv(a, b, strides=[1, 1], dilations=[1, 1], groups=32, layout="nhwc")
+        return graph.conv(deep, c, strides=[1, 1], dilations=[1, 1], layout="nhwc")
+
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), axis=(1, 2))
+    expected = np.einsum("nhwcij,ijc,cf->nhwf", windows, w[:, :, 0].astype(np.float64), v[0, 0].astype(np.float64))
+    for target in TARGETS:
+        _agree(run_gpu(build, x, w, v, target=target), [expected], TOLERANCE[np.dtype(np.float16)])
+
+
 @pytest.mark.parametrize("kind", ["max", "sum"])
 def test_pooling(kind: str) -> None:
     x = _numbers(2, 5, 9, 11)
