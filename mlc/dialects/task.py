@@ -234,7 +234,8 @@ class MmaOp(TaskOp, name="mma"):
 
     On targets with threads, `warps` gives how many warps share the [rows, columns, depth] of the box (depth: each has a part of the
     reduction), `step` the reduction points of one pipeline stage, `stages` how many stages are in shared memory at once, and `workspace`
-    where they lie there. The atom "wgmma.m64k16" has one more warp, the kernel's last, which brings the stages by TMA; c may lie where the
+    where they lie there. Atoms are those of `mlc.layout.fragments`, "fma.4x8.8x8" (a grid of lanes, each with a tile of sums:
+    `mlc.layout.fma`) and "wgmma.m64k16", which has one more warp, the kernel's last, which brings the stages by TMA; c may lie where the
     stages do, and takes their place.
 
     Example:

@@ -1,6 +1,6 @@
 """choose-mapping: which thread (GPU) or lane of a vector (CPU) does what, and where a block's buffers lie, written into the task level."""
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import ClassVar
@@ -11,6 +11,7 @@ from mlc.ir.mlir import ir
 from mlc.layout.mapping import TaskMap, repeat, spatial
 from mlc.passes.gpu.block import HALVES, WIDEST, aligned_lanes
 from mlc.passes.gpu.contraction import Product, product_of
+from mlc.passes.gpu.fma_plan import FmaPlan, choose_fma, fma_product, fma_warps
 from mlc.passes.gpu.hopper.operand import STEP
 from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, choose_warpgroups, result_bytes
 from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
@@ -187,29 +188,39 @@ class _Kernel:
         return plan
 
     def _unit(self, op: ir.Operation, product: Product | None) -> Unit | None:
-        narrow = all(volume(v.type.shape) < NARROW for v in list(op.operands)[:3])
-        return unit_for(product, op.operands[2], self.target) if narrow else None
+        return unit_for(product, op.operands[2], self.target) if self._narrow(op) else None
 
-    def _products(self) -> dict[ir.Operation, "MmaPlan"]:
-        """Schedules of the matrix products that matrix units take; the others become plain loops."""
+    def _narrow(self, op: ir.Operation) -> bool:
+        return all(volume(v.type.shape) < NARROW for v in list(op.operands)[:3])
+
+    def _products(self) -> dict[ir.Operation, MmaPlan | FmaPlan]:
+        """Schedules of the matrix products that matrix units or register tiles take; the others become plain loops."""
         budget = self.target.shared_bytes - 1024 - sum(_bytes(op) for op in self._allocs())
-        products = {}
+        products, tiles = {}, {}
         for op in self._mmas():
             product = product_of(op, self.memory)
-            unit = self._unit(op, product)
-            if product is not None and unit is not None and not self._slim(op, product):
+            if product is None or self._slim(op, product):
+                continue
+            if (unit := self._unit(op, product)) is not None:
                 products[op] = product, unit
-            else:
-                self._as_loops(op)
+            elif self._narrow(op) and fma_product(product, op.operands[2]):
+                tiles[op] = product
         warps = max([warps_wanted(*p) for p in products.values()], default=0)
+        warps = warps or (fma_warps(list(tiles.values()), self.target.warp) if tiles else 0)
         found = {}
-        for op, (product, unit) in products.items():
-            own = sum(_bytes(a) for a in self._allocs() if a.results[0] == op.operands[2] and shares(product, unit))
-            plan = choose(product, unit, warps, self.aligned, max(budget + own, 16 << 10))
+        for op in self._mmas():
+            plan, atom = None, ""
+            if op in products:
+                product, unit = products[op]
+                own = sum(_bytes(a) for a in self._allocs() if a.results[0] == op.operands[2] and shares(product, unit))
+                plan, atom = choose(product, unit, warps, self.aligned, max(budget + own, 16 << 10)), unit.atom.name
+            elif op in tiles:
+                plan = choose_fma(tiles[op], warps, self.aligned, max(budget, 16 << 10), self.target)
+                atom = plan.shape.atom.name if plan else ""
             if plan is None:
                 self._as_loops(op)
                 continue
-            op.attributes["atom"] = to_attr(unit.atom.name)
+            op.attributes["atom"] = to_attr(atom)
             op.attributes["warps"], op.attributes["step"] = to_attr(list(plan.warps)), to_attr(plan.step)
             op.attributes["stages"] = to_attr(plan.stages)
             found[op] = plan
@@ -221,7 +232,7 @@ class _Kernel:
         op.erase()
         self.ops = list(_steps(self.body))
 
-    def _places(self, products: dict[ir.Operation, MmaPlan], wide: WarpGroupPlan | Streaming | None, crossing: int) -> None:
+    def _places(self, products: Mapping[ir.Operation, MmaPlan | FmaPlan], wide: WarpGroupPlan | Streaming | None, crossing: int) -> None:
         """Offsets in shared memory, by liveness over the kernel's ops. A warpgroups' result takes the place of their stages.
 
         An op takes two points of time: a product whose sums may take the place of what it reads makes them at the second.

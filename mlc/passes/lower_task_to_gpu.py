@@ -9,10 +9,13 @@ from mlc.dialects._ext import operations, to_attr
 from mlc.errors import CompilerError
 from mlc.ir.clone import clone
 from mlc.ir.mlir import gpu, ir, scf
+from mlc.layout.fma import PREFIX, FmaAtom
 from mlc.layout.linear import row_major
 from mlc.passes.choose_mapping import NARROW, pitched
 from mlc.passes.gpu.block import SHARED, Block, banded, delinearize, global_type, grid_control
-from mlc.passes.gpu.contraction import product_of
+from mlc.passes.gpu.contraction import Product, product_of
+from mlc.passes.gpu.fma import FmaProduct
+from mlc.passes.gpu.fma_plan import FmaPlan, Shape
 from mlc.passes.gpu.foreach import MappedForeach
 from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
 from mlc.passes.gpu.hopper.plan import RESERVED, WarpGroupPlan, result_bytes, warpgroup_plan
@@ -228,19 +231,28 @@ class _Kernel:
             return
         product = product_of(op, team.memory)
         assert product is not None
-        unit = Unit.named(view.py("atom"), self.target)
-        plan = MmaPlan.of(product, unit, view.py("warps"), view.py("step"), view.py("stages"), team.alignment)
+        plan = self._plan(view, product, team)
         if plan.workspace and (team.written or team.read):
             team.barrier()  # what lay in the workspace before is no longer read
         else:
             team.order(*_touched(op), overlaps)
-        emitter = TensorCoreProduct if unit.streams else WaveProduct
-        emitter(op, plan, team, view.py("workspace", 0)).emit()
+        workspace = view.py("workspace", 0)
+        if isinstance(plan, FmaPlan):
+            FmaProduct(op, plan, team, workspace).emit()
+        else:
+            (TensorCoreProduct if plan.unit.streams else WaveProduct)(op, plan, team, workspace).emit()
         team.written.add(op.operands[2])
         team.read |= set(list(op.operands)[:2])
         # Threads may still read the last stage: whoever writes into its place waits for them.
         start = view.py("workspace", 0)
         team.read |= {value for value, low, high in _spans(self.kernel) if low < start + plan.workspace and start < high}
+
+    def _plan(self, view: ir.OpView, product: Product, team: Block) -> FmaPlan | MmaPlan:
+        """The schedule that a task.mma's attributes give."""
+        atom, warps, step, stages = (view.py(name) for name in ("atom", "warps", "step", "stages"))
+        if atom.startswith(PREFIX):
+            return FmaPlan.of(product, Shape(tuple(warps), FmaAtom.parse(atom)), step, stages, team.alignment, self.target)
+        return MmaPlan.of(product, Unit.named(atom, self.target), warps, step, stages, team.alignment)
 
 
 def _tensor_maps(plan: WarpGroupPlan | Streaming, body: ir.Block) -> list[tuple[TensorMap, ir.Value]]:

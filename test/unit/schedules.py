@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from native import Schedule
+from native import Schedule, chosen
 
 from mlc.dialects._ext import operations, to_attr
 from mlc.ir.mlir import ir
@@ -14,6 +14,17 @@ from mlc.passes.tile.cost import Pricer, evaluate, inline_choices, sink_nodes
 from mlc.passes.tile.model import Node, body_nodes
 from mlc.passes.tile.rates import CpuRates, GpuRates, Rates
 from mlc.target import Target
+
+
+def tiled(*tile: int) -> Schedule:
+    """The chosen schedule, with tiles of this size."""
+    def schedule(module: ir.Module, ctx: PassContext) -> None:
+        chosen(module, ctx)
+        for op in operations(module.operation):
+            if op.name == "tile.graph" and len(op.attributes["tile.sizes"]) == len(tile):
+                op.attributes["tile.sizes"] = to_attr(list(tile))
+
+    return schedule
 
 
 def merged(module: ir.Module, ctx: PassContext) -> None:

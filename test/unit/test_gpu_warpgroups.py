@@ -9,13 +9,12 @@ from gpu_sim_hopper import MapValue
 from gpu_sim_memory import Fault
 from gpu_sim_turns import Turns
 from harness import module_of
-from native import Schedule, chosen
+from schedules import tiled
 
 from mlc.backends.cuda.assemble import assembly, cubins
 from mlc.backends.cuda.lower import lower_kernels
 from mlc.backends.gpu_plan import add_tensor_maps
 from mlc.dialects import graph
-from mlc.dialects._ext import operations, to_attr
 from mlc.dtypes import BF16
 from mlc.ir.context import make_context
 from mlc.ir.mlir import ir
@@ -24,17 +23,6 @@ from mlc.passes.gpu.hopper.operand import Side, staging
 from mlc.passes.pipeline import run_pipeline
 from mlc.passes.registry import PassContext
 from mlc.target import Target
-
-
-def tiled(*tile: int) -> Schedule:
-    """The chosen schedule, with tiles of this size."""
-    def schedule(module: Any, ctx: Any) -> None:
-        chosen(module, ctx)
-        for op in operations(module.operation):
-            if op.name == "tile.graph" and len(op.attributes["tile.sizes"]) == len(tile):
-                op.attributes["tile.sizes"] = to_attr(list(tile))
-
-    return schedule
 
 
 def numbers(*shape: int, dtype: Any = np.float16, seed: int = 0) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 from mlc.ir.mlir import arith, gpu, ir, memref, nvgpu, nvvm, scf, vector
 from mlc.passes.gpu.block import delinearize
-from mlc.passes.gpu.plan import Staged
+from mlc.passes.gpu.plan import MmaPlan, Staged
 from mlc.passes.gpu.product import MatrixProduct, Side
 from mlc.passes.gpu.result import ResultTile
 from mlc.passes.task.flat import affine, index_constant
@@ -13,7 +13,7 @@ from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import element_bytes, volume
 
 
-class TensorCoreProduct(MatrixProduct):
+class TensorCoreProduct(MatrixProduct[MmaPlan]):
     """By mma.sync, ldmatrix and cp.async."""
 
     # -- the pipeline -----------------------------------------------------------------------------------------------

@@ -1,16 +1,21 @@
-"""task.mma on matrix units: who a warp is, where factors' elements lie, and the sums of warps that share the depth."""
+"""task.mma by warps: who a warp is, where factors' elements lie, and the sums of warps that share the depth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
+from typing import Generic, TypeVar
 
 from mlc.ir.mlir import arith, gpu, ir, scf, vector
-from mlc.passes.gpu.block import Block, delinearize
+from mlc.passes.gpu.block import WIDEST, Block, delinearize
 from mlc.passes.gpu.contraction import Factor
+from mlc.passes.gpu.fma_plan import FmaPlan
 from mlc.passes.gpu.plan import MmaPlan, Staged, is_shared
 from mlc.passes.gpu.result import place
 from mlc.passes.task.flat import affine, index_constant, linear_index
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import element_bytes, volume
+
+Plan = TypeVar("Plan", MmaPlan, FmaPlan)
 
 
 @dataclass
@@ -46,10 +51,10 @@ class Side:
         return self.staged.by_depth if self.staged is not None else not self.factor.depth.contiguous
 
 
-class MatrixProduct:
+class MatrixProduct(Generic[Plan]):
     """Emits one task.mma at the insertion point; `plan` was made from the op's schedule. What units do in their own way is a subclass's."""
 
-    def __init__(self, op: ir.Operation, plan: MmaPlan, team: Block, workspace: int) -> None:
+    def __init__(self, op: ir.Operation, plan: Plan, team: Block, workspace: int) -> None:
         self.op, self.plan, self.team, self.workspace = op, plan, team, workspace
         self.element = plan.product.a.buffer.type.element_type
         self.c = op.operands[2]
@@ -74,9 +79,9 @@ class MatrixProduct:
     def _product(self, batch: Sequence[ir.Value], a: ir.Value, b: ir.Value, c: ir.Value) -> None:
         """One batch's product; a, b, c: where its operands start."""
         plan, team = self.plan, self.team
-        warp, self.lane = delinearize(team.thread, [max(1, team.threads // plan.unit.lanes), plan.unit.lanes])
+        warp, self.lane = delinearize(team.thread, [max(1, team.threads // team.warp), team.warp])
         self.warp_row, self.warp_column, self.warp_depth = delinearize(warp, plan.warps)
-        size = 0
+        offset = self.workspace
         sides = []
         for factor, staged, start, outer in ((plan.product.a, plan.left, a, plan.warp_rows * plan.warps[0]),
                                              (plan.product.b, plan.right, b, plan.warp_columns * plan.warps[1])):
@@ -86,9 +91,9 @@ class MatrixProduct:
             if staged is None:
                 sides.append(Side(factor, None, source, at, source, outer, guards))
                 continue
-            memory = team.shared(self.workspace + size * element_bytes(factor.buffer), staged.size * plan.stages, self.element)
+            memory = team.shared(offset, staged.size * plan.stages, factor.buffer.type.element_type)
             sides.append(Side(factor, staged, source, at, memory, outer, guards))
-            size += staged.size * plan.stages
+            offset += staged.size * plan.stages * element_bytes(factor.buffer)
         self.left, self.right = sides
         accs = self._pipeline()
         if plan.warps[2] > 1:
@@ -141,7 +146,8 @@ class MatrixProduct:
     def _join_depth(self, accs: list[ir.Value]) -> list[ir.Value]:
         """Adds the parts of the warps along the depth, through the workspace; the first of them has the sums."""
         plan, team = self.plan, self.team
-        lanes, held = plan.unit.lanes, plan.unit.atom.c.size
+        lanes, held = team.warp, volume(accs[0].type.shape)
+        alignment = gcd(WIDEST, held * element_bytes(self.c))
         threads = lanes * plan.warps[0] * plan.warps[1]
         parts = plan.warps[2] - 1
         buffer = team.shared(self.workspace, parts * len(accs) * threads * held, self.sum)
@@ -157,12 +163,12 @@ class MatrixProduct:
         with ir.InsertionPoint(gives.then_block):
             part = arith.SubIOp(self.warp_depth, index_constant(1)).result
             for k, acc in enumerate(accs):
-                vector.StoreOp(vector.ShapeCastOp(flat, acc).result, buffer, [at(part, k)], alignment=16)
+                vector.StoreOp(vector.ShapeCastOp(flat, acc).result, buffer, [at(part, k)], alignment=alignment)
             scf.YieldOp([])
         gpu.BarrierOp()
         for p in range(parts):
             accs = [add(acc, vector.ShapeCastOp(
-                acc.type, vector.LoadOp(flat, buffer, [at(index_constant(p), k)], alignment=16).result).result).result
+                acc.type, vector.LoadOp(flat, buffer, [at(index_constant(p), k)], alignment=alignment).result).result).result
                 for k, acc in enumerate(accs)]
         return accs
 

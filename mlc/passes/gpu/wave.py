@@ -13,7 +13,7 @@ from math import gcd
 from mlc.ir.mlir import amdgpu, arith, gpu, ir, scf, vector
 from mlc.layout.fragments import Term
 from mlc.passes.gpu.block import WIDEST, delinearize
-from mlc.passes.gpu.plan import Staged
+from mlc.passes.gpu.plan import MmaPlan, Staged
 from mlc.passes.gpu.product import MatrixProduct, Side
 from mlc.passes.gpu.result import ResultTile
 from mlc.passes.task.flat import affine, index_constant
@@ -23,7 +23,7 @@ from mlc.passes.tile.model import element_bytes, volume
 Patch = tuple[list[ir.Value], ir.Value]  # what a thread loaded, and the number of its patch
 
 
-class WaveProduct(MatrixProduct):
+class WaveProduct(MatrixProduct[MmaPlan]):
     """By the matrix instructions of AMD's waves."""
 
     # -- the pipeline -----------------------------------------------------------------------------------------------

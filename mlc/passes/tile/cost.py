@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from mlc.ir.mlir import ir
+from mlc.passes.gpu.fma_plan import FLOATS, RING_POINTS, fma_cycles
 from mlc.passes.gpu.hopper.operand import CHUNK, STEP, Boxes, Side, staging
 from mlc.passes.tile.model import Node, element_bytes, volume
-from mlc.passes.tile.rates import Held, Rates, Wide, Work, rates_of
+from mlc.passes.tile.rates import Held, Rates, Tiles, Wide, Work, rates_of
 from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_extents
 from mlc.passes.tile.stream import find_streams, with_stream
 from mlc.passes.tile.stream_cost import STREAM_ROWS, node_ops, stream_works
@@ -114,6 +115,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
     traffic, streamed, ops, macs, tensor_macs, scratch, staged, phases, depth, sums = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0
     loaded: dict[ir.Value, float] = {}
     wide: Wide | None = None
+    tiles = Tiles(0.0, 0)
     only = sum(n.contraction for n in nodes) == 1
     for node in nodes:
         if inlined.get(node):
@@ -123,20 +125,22 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         points = volume(at.extents) * volume(node.over)
         if node.contraction:
             rows, columns, sides = _matrix(node, at)
-            depth = max(depth, volume(node.over) * _batches(node, at))
+            reduced = volume(node.over) * _batches(node, at)
+            depth = max(depth, reduced)
+            points_outside, bytes_outside = _outside_points(node, sides, producer, inlined)
             if (atom := _atom(node, rates)) is not None:
-                if only and rates.wide:
-                    wide = _wide(node, at, producer, inlined, bool(set(node.results) & external))
+                wide = _wide(node, at, producer, inlined, bool(set(node.results) & external)) if only and rates.wide else None
                 high, across, weight = atom
                 tensor_macs += weight * points * (-(-rows // high) * high * -(-columns // across) * across) / max(1, rows * columns)
-                streams = [n * r.element_bytes for n, r in zip(sides, node.reads) if _outside(r.value, producer, inlined)]
-                staged = max(staged, sum(n for n, r in zip(sides, node.reads) if _outside(r.value, producer, inlined)))
+                staged = max(staged, points_outside)
                 if only and _batches(node, at) == 1 and not set(node.results) & external:
                     sums = volume(at.extents) * element_bytes(node.results[0])
-                if rates.streams:  # each point of a factor is loaded for every reduction point, also where they overlap in memory
-                    streamed += sum(streams) * volume(node.over) * _batches(node, at)
+            elif (one := _tiled(node, at, rates)) is not None:
+                tiles = Tiles(tiles.cycles + one.cycles * reduced, max(tiles.ring, one.ring))
             else:
                 macs += points
+            if _streams(node, at, rates):  # each point of a factor is loaded for every reduction point, also where they overlap in memory
+                streamed += bytes_outside * reduced
         else:
             ops += node_ops(node, at, works) + points * _inlined_cost(node, producer, inlined)
         if not _load(node, at, producer, inlined, rates, loaded):
@@ -149,7 +153,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
     held = None if depth else _held(nodes, regions, producer, inlined)
     work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth,
-                streamed, sums, wide, held, *works)
+                streamed, sums, wide, held, *works, tiles=tiles)
     price = rates.price(work)
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
 
@@ -197,11 +201,22 @@ def _matrix(node: Node, at: Region) -> tuple[int, int, list[int]]:
     return sides[0], sides[1], sides
 
 
+def _outside_points(node: Node, sides: Sequence[int], producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> tuple[int, int]:
+    """Points, and their bytes, of a contraction's factors that come from outside of the block for one reduction point."""
+    found = [(n, n * r.element_bytes) for n, r in zip(sides, node.reads) if _outside(r.value, producer, inlined)]
+    return sum(n for n, _ in found), sum(size for _, size in found)
+
+
+def _streams(node: Node, at: Region, rates: Rates) -> bool:
+    """Whether a contraction loads its factors point by point."""
+    return _tiled(node, at, rates) is not None or (rates.streams and _atom(node, rates) is not None)
+
+
 def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], rates: Rates,
           loaded: dict[ir.Value, float]) -> bool:
     """Notes the bytes of each outside tensor that a node reads; False if it reads one from inside at data-dependent places."""
     for read in expanded_reads(node, producer, inlined):
-        if read.value in producer or (rates.streams and node.contraction and _atom(node, rates) is not None):
+        if read.value in producer or (node.contraction and _streams(node, at, rates)):
             continue
         loops = (*at.extents, *node.over)
         # Of a box that is walked in strides, at most as many elements as there are points.
@@ -263,12 +278,25 @@ def _batches(node: Node, at: Region) -> int:
 
 
 def _atom(node: Node, rates: Rates) -> tuple[int, int, float] | None:
-    """The atom of a contraction that matrix units take (`Rates.atoms`): factors of one type, whose last dimension is not one batch after
-    the other."""
-    last = [{i for i, _ in r.terms[-1]} if r.terms else set() for r in node.reads]
-    batch = len(node.shape) > 0 and all(x and max(x) < len(node.shape) for x in last) and bool(set.intersection(*last))
+    """The atom of a contraction that matrix units take (`Rates.atoms`): factors of one type, rows and columns that are not batches."""
     kinds = {r.element_type for r in node.reads}
-    return None if batch or len(kinds) != 1 else rates.atoms.get(*kinds)
+    return None if _apart(node) or len(kinds) != 1 else rates.atoms.get(*kinds)
+
+
+def _apart(node: Node) -> bool:
+    """Whether the last dimension is one batch after the other."""
+    last = [{i for i, _ in r.terms[-1]} if r.terms else set() for r in node.reads]
+    return len(node.shape) > 0 and all(x and max(x) < len(node.shape) for x in last) and bool(set.intersection(*last))
+
+
+def _tiled(node: Node, at: Region, rates: Rates) -> Tiles | None:
+    """One depth point of a contraction that FMA units do by register tiles."""
+    if not rates.warp or _apart(node) or len(node.reads) != 2 or any(r.element_type not in FLOATS for r in node.reads):
+        return None
+    rows, columns, sides = _matrix(node, at)
+    sizes = [r.element_bytes for r in node.reads]
+    cycles = fma_cycles(rows, columns, rates.warp, volume(node.over), max(sizes))
+    return None if cycles is None else Tiles(cycles, RING_POINTS * sum(n * size for n, size in zip(sides, sizes)))
 
 
 def _inlined_cost(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:

@@ -34,6 +34,15 @@ class Work:
     wide: "Wide | None" = None
     held: "Held | None" = None
     stream: "StreamWork | None" = None
+    tiles: "Tiles | None" = None
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The contractions that FMA units do by register tiles (`gpu.fma`). cycles: of an SM; ring: bytes of their stages in shared memory."""
+
+    cycles: float
+    ring: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Rates(Protocol):
     atoms: element types of factors that matrix units take, with rows and columns of an atom, and what its multiply-adds cost beside those
     of 16-bit floats. splits: sizes of the last dimension to try for contractions. guards: see `inline_choices`. sector: bytes that memory
     moves at least. streams: contractions load their factors point by point instead of keeping a block's part in cache. wide: warpgroups
-    multiply. recomputes: what is read twice may be computed twice, to hold less.
+    multiply. recomputes: what is read twice may be computed twice, to hold less. warp: lanes that share register tiles (0: there are none).
     """
 
     @property
@@ -103,6 +112,9 @@ class Rates(Protocol):
 
     @property
     def recomputes(self) -> bool: ...
+
+    @property
+    def warp(self) -> int: ...
 
     @property
     def sector(self) -> int: ...
@@ -129,6 +141,7 @@ class CpuRates:
     streams: bool = False
     wide: bool = False
     recomputes: bool = False
+    warp: int = 0
     sector: int = 1
 
     @staticmethod
@@ -165,6 +178,7 @@ class GpuRates:
     shared: int
     atoms: Mapping[str, tuple[int, int, float]]
     wide: bool
+    warp: int
     traffic: float = 45.0
     ops: float = 80.0
     macs: float = 60.0
@@ -174,6 +188,8 @@ class GpuRates:
     alone_ops_beside: float = 40.0  # in the four or eight warps of a kernel with matrix products
     alone_macs: float = 12.0
     alone_tensor_macs: float = 1000.0
+    cycles: float = 1.5  # of FMA units, per ns: stalls are part of them
+    alone_cycles: float = 1.1
     launch: float = 1500.0
     start: float = 50.0
     block: float = 600.0
@@ -209,7 +225,7 @@ class GpuRates:
     @staticmethod
     def of(target: Target) -> "GpuRates":
         wide = target.has("wgmma") and target.has("tma")
-        return GpuRates(target.sms, target.shared_bytes, _atoms(target), wide, stages=4 if target.has("cp.async") else 2,
+        return GpuRates(target.sms, target.shared_bytes, _atoms(target), wide, target.warp, stages=4 if target.has("cp.async") else 2,
                         shares=not target.has("cp.async"))
 
     def price(self, work: Work) -> float | None:
@@ -219,8 +235,9 @@ class GpuRates:
             return price
         stages = min(self.stages, -(-work.depth // self.step) + 1)
         # Rows are padded against bank conflicts: by a fifth at most.
+        tiles = work.tiles or Tiles(0.0, 0)
         ring = work.staged * self.stage_row * 1.2 * stages
-        need = work.scratch * 1.2 + (max(0.0, ring - work.sums * 1.2) if self.shares else ring)
+        need = work.scratch * 1.2 + max((max(0.0, ring - work.sums * 1.2) if self.shares else ring), tiles.ring * 1.2)
         if need > self.shared - 2048:
             return None
         held = work.held
@@ -231,11 +248,11 @@ class GpuRates:
         each = -(-work.blocks // self.sms)
         macs, tensor = work.macs, work.tensor_macs
         stages_done = -(-work.depth // self.step)
-        arithmetic = work.ops / self.ops + macs / self.macs + tensor / self.tensor_macs
+        arithmetic = work.ops / self.ops + macs / self.macs + tensor / self.tensor_macs + tiles.cycles / self.cycles
         busy = self.start + self.issue * stages_done + max(traffic / self.traffic, arithmetic)
         alone = (self.block + self.phase * work.phases + self.stage * stages_done
-                 + max(traffic / self.alone_traffic, tensor / self.alone_tensor_macs)
-                 + work.ops / (self.alone_ops_beside if tensor else self.alone_ops) + macs / self.alone_macs)
+                 + max(traffic / self.alone_traffic, tensor / self.alone_tensor_macs + tiles.cycles / self.alone_cycles)
+                 + work.ops / (self.alone_ops_beside if tensor or tiles.cycles else self.alone_ops) + macs / self.alone_macs)
         return self.launch + max(-(-each // resident) * alone, each * busy)
 
     def _price_rows(self, work: Work, held: Held) -> float:
@@ -281,7 +298,7 @@ class PhaseRates(GpuRates):
     @staticmethod
     def within(target: Target, blocks: int, barrier: float) -> "PhaseRates":
         rates = GpuRates.of(target)
-        return PhaseRates(blocks, rates.shared, rates.atoms, wide=False, launch=barrier, stages=rates.stages)
+        return PhaseRates(blocks, rates.shared, rates.atoms, wide=False, warp=rates.warp, launch=barrier, stages=rates.stages)
 
     def price(self, work: Work) -> float | None:
         return None if work.blocks > self.sms else super().price(work)

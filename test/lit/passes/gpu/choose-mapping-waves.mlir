@@ -36,14 +36,14 @@ func.func @main(%x: tensor<1024x256xbf16>, %w: tensor<256x512xbf16>) -> tensor<1
 
 // -----
 
-// wmma has no f32 factors.
+// wmma has no f32 factors: FMA units take them.
 // MFMA: amdgpu.mfma 16x16x4 {{.*}} : f32, f32, vector<4xf32>
 // GFX11: gpu.module
 // GFX11-NOT: amdgpu.
-// GFX11: arith.mulf
+// GFX11: math.fma {{.*}} : vector<4xf32>
 // GFX12: gpu.module
 // GFX12-NOT: amdgpu.
-// GFX12: arith.mulf
+// GFX12: math.fma {{.*}} : vector<4xf32>
 func.func @main(%x: tensor<1024x256xf32>, %w: tensor<256x512xf32>) -> tensor<1024x512xf32> {
   %0 = "graph.matmul"(%x, %w) : (tensor<1024x256xf32>, tensor<256x512xf32>) -> tensor<1024x512xf32>
   return %0 : tensor<1024x512xf32>
