@@ -35,6 +35,9 @@ PLACE = 128  # bytes: alignment of buffers in shared memory
 EARLY = 4  # points of a thread whose operands it may load at the beginning of a phase
 FEW_ROWS = 4  # of a product in a loop, up to which threads multiply by a factor in their registers as fast as tensor cores
 NARROW = 1 << 31  # elements that 32-bit address arithmetic reaches
+CROSSING = 1024  # bytes of shared memory in which warps join their parts of reductions, at most
+# Bytes for a product's stages where the buffers of all ops together leave less: they do not live at once. If they do, fewer; then none.
+LEAST_STAGES = (16 << 10, 8 << 10, 4 << 10, 0)
 BAND = 8  # rows of tiles that neighbouring blocks of a large product walk down together, so that they share what they read in L2
 
 
@@ -114,6 +117,7 @@ class _Kernel:
         self.kernel.attributes["alignment"] = to_attr([self.aligned[b] for b in self.buffers])
         multiplies = any(op.name in ("task.mma", "task.stream") for op in self.ops)
         rows = None if multiplies or self.loops else choose_rows(self.kernel, self.aligned, self.target)
+        self.ops = list(_steps(self.body))
         self._pitches()
         stream = self._stream()
         wide = stream or self._warpgroups()
@@ -163,7 +167,7 @@ class _Kernel:
         op = next((v.operation for v in self.body.operations if v.operation.name == "task.stream"), None)
         if op is None:
             return None
-        plan = choose_streaming(op, self.target, self.target.shared_bytes - 1024 - sum(_bytes(a) for a in self._allocs()))
+        plan = choose_streaming(op, self.target, self.target.shared_bytes - CROSSING - sum(_bytes(a) for a in self._allocs()))
         if plan is None:
             raise CompilerError(f"kernel {self.kernel.opview.py('sym_name')}: nothing of {self.target} can compute {op}")
         op.attributes["atom"], op.attributes["warps"] = to_attr(WARPGROUP_ATOM), to_attr(plan.workers // self.target.warp)
@@ -177,7 +181,7 @@ class _Kernel:
         if product is None or self._unit(mmas[0], product) is None:
             return None
         op, grid = mmas[0], self.kernel.opview.py("grid")
-        others = sum(_bytes(a) for a in self._allocs() if a.results[0] != op.operands[2])
+        others = CROSSING + sum(-(-_bytes(a) // ALIGNMENT) * ALIGNMENT for a in self._allocs() if a.results[0] != op.operands[2])
         plan = choose_warpgroups(op, product, self.aligned, self.target, self.target.shared_bytes - others, volume(grid))
         if plan is None:
             return None
@@ -195,7 +199,7 @@ class _Kernel:
 
     def _products(self) -> dict[ir.Operation, MmaPlan | FmaPlan]:
         """Schedules of the matrix products that matrix units or register tiles take; the others become plain loops."""
-        budget = self.target.shared_bytes - 1024 - sum(_bytes(op) for op in self._allocs())
+        budget = self.target.shared_bytes - CROSSING - sum(_bytes(op) for op in self._allocs())
         products, tiles = {}, {}
         for op in self._mmas():
             product = product_of(op, self.memory)
@@ -207,23 +211,31 @@ class _Kernel:
                 tiles[op] = product
         warps = max([warps_wanted(*p) for p in products.values()], default=0)
         warps = warps or (fma_warps(list(tiles.values()), self.target.warp) if tiles else 0)
-        found = {}
+        found: dict[ir.Operation, MmaPlan | FmaPlan] = {}
+        for least in LEAST_STAGES:
+            found = self._plans(products, tiles, warps, budget, least)
+            if self._layout(found, None)[1] <= self.target.shared_bytes - CROSSING:
+                break
         for op in self._mmas():
-            plan, atom = None, ""
-            if op in products:
-                product, unit = products[op]
-                own = sum(_bytes(a) for a in self._allocs() if a.results[0] == op.operands[2] and shares(product, unit))
-                plan, atom = choose(product, unit, warps, self.aligned, max(budget + own, 16 << 10)), unit.atom.name
-            elif op in tiles:
-                plan = choose_fma(tiles[op], warps, self.aligned, max(budget, 16 << 10), self.target)
-                atom = plan.shape.atom.name if plan else ""
-            if plan is None:
+            if op not in found:
                 self._as_loops(op)
-                continue
-            op.attributes["atom"] = to_attr(atom)
+        for op, plan in found.items():
+            op.attributes["atom"] = to_attr(plan.shape.atom.name if isinstance(plan, FmaPlan) else products[op][1].atom.name)
             op.attributes["warps"], op.attributes["step"] = to_attr(list(plan.warps)), to_attr(plan.step)
             op.attributes["stages"] = to_attr(plan.stages)
-            found[op] = plan
+        return found
+
+    def _plans(self, products: Mapping[ir.Operation, tuple[Product, Unit]], tiles: Mapping[ir.Operation, Product], warps: int, budget: int,
+               least: int) -> dict[ir.Operation, MmaPlan | FmaPlan]:
+        """Schedules for products on units and in register tiles whose stages take `budget` bytes, or `least` if that is more."""
+        found: dict[ir.Operation, MmaPlan | FmaPlan] = {}
+        for op, (product, unit) in products.items():
+            own = sum(_bytes(a) for a in self._allocs() if a.results[0] == op.operands[2] and shares(product, unit))
+            if (plan := choose(product, unit, warps, self.aligned, max(budget + own, least))) is not None:
+                found[op] = plan
+        for op, product in tiles.items():
+            if (plan := choose_fma(product, warps, self.aligned, max(budget, least), self.target)) is not None:
+                found[op] = plan
         return found
 
     def _as_loops(self, op: ir.Operation) -> None:
@@ -232,10 +244,12 @@ class _Kernel:
         op.erase()
         self.ops = list(_steps(self.body))
 
-    def _places(self, products: Mapping[ir.Operation, MmaPlan | FmaPlan], wide: WarpGroupPlan | Streaming | None, crossing: int) -> None:
-        """Offsets in shared memory, by liveness over the kernel's ops. A warpgroups' result takes the place of their stages.
+    def _layout(self, products: Mapping[ir.Operation, MmaPlan | FmaPlan],
+                wide: WarpGroupPlan | Streaming | None) -> tuple[dict[ir.Operation, int], int]:
+        """Offsets in shared memory and the bytes of all, by liveness over the kernel's ops; a product's is that of its workspace.
 
-        An op takes two points of time: a product whose sums may take the place of what it reads makes them at the second.
+        An op takes two points of time: a product whose sums may take the place of what it reads makes them at the second. A warpgroups'
+        result takes the place of their stages.
         """
         order = {op: 2 * i for i, op in enumerate(self.ops)}
         late = {op.operands[2]: order[op] for op, plan in products.items() if plan.shares}
@@ -255,13 +269,20 @@ class _Kernel:
             spans.append((wide.workspace(0), order[mma], order[mma] + 1, mma))
         spans += [(plan.workspace, order[op], order[op] + (not plan.shares), op) for op, plan in products.items() if plan.workspace]
         placed: list[tuple[int, int, int, int]] = []
+        offsets: dict[ir.Operation, int] = {}
         for size, first, last, op in sorted(spans, key=lambda s: (-s[0], s[1])):
-            offset = best_fit([p for p in placed if p[2] <= last and first <= p[3]], size, ALIGNMENT if wide else PLACE)
-            placed.append((offset, size, first, last))
+            offsets[op] = best_fit([p for p in placed if p[2] <= last and first <= p[3]], size, ALIGNMENT if wide else PLACE)
+            placed.append((offsets[op], size, first, last))
+        return offsets, -(-max([o + s for o, s, *_ in placed], default=0) // PLACE) * PLACE
+
+    def _places(self, products: Mapping[ir.Operation, MmaPlan | FmaPlan], wide: WarpGroupPlan | Streaming | None, crossing: int) -> None:
+        """Writes where buffers and workspaces lie. Raises CompilerError where the buffers alone are too much, which no tile allows."""
+        offsets, top = self._layout(products, wide)
+        mma = self._mmas()[0] if isinstance(wide, WarpGroupPlan) else None
+        for op, offset in offsets.items():
             if mma and op.name == "task.alloc" and op.results[0] == mma.operands[2]:
                 mma.attributes["workspace"] = to_attr(offset)
             op.attributes["offset" if op.name == "task.alloc" else "workspace"] = to_attr(offset)
-        top = -(-max([o + s for o, s, *_ in placed], default=0) // PLACE) * PLACE
         self.kernel.attributes["scratch"] = to_attr(top)
         self.kernel.attributes["shared"] = to_attr(top + crossing)
         if top + crossing > self.target.shared_bytes:

@@ -181,7 +181,8 @@ def _load_once(rows: Rows, group: Group, level: str) -> RowOp:
     points = dict(zip((*rows.row_loops, *rows.column_loops), body.arguments))
     with access.location, ir.InsertionPoint(body):
         terms = [{**{points[v]: 1 for v in loop}, **dict(fixed)} for loop, (fixed, _) in zip(place.loops, place.rest)]
-        indices = list(dict.fromkeys(v for own in terms for v in own))
+        # In an order of their own: `rest` has none, and equal models give equal code.
+        indices = [v for v in (*body.arguments, *dict.fromkeys(list(access.operands)[1:])) if any(v in own for own in terms)]
         linear = [Linear(tuple(own.get(v, 0) for v in indices), const) for own, (_, const) in zip(terms, place.rest)]
         map_ = ir.AffineMapAttr.get(from_linear(linear, len(indices)))
         value = task.LoadOp.build([buffer, *indices], [buffer.type.element_type], {"map": map_}).operation.results[0]
