@@ -345,7 +345,7 @@ class _Kernel:
                 written = None
             elif op.name in ("task.foreach", "task.mma"):
                 inner = operations(op)
-                if written is not None and not any(o.name in ("task.reduce", "memref.load") for o in inner):
+                if op.name == "task.foreach" and written is not None and not any(o.name in ("task.reduce", "memref.load") for o in inner):
                     points = volume([d.extent for d in op.opview.py("map").digits() if not d.spatial])
                     for load in [o for o in inner if o.name == "task.load" and points <= EARLY]:
                         if load.operands[0] in self.buffers and load.operands[0] not in written:

@@ -204,3 +204,15 @@ def test_ptxas_takes_what_is_chosen(name: str) -> None:
     for kernel, (_, cubin) in zip(found, cubins(found, target, 3, lambda *_: None), strict=True):
         assert cubin.spill_bytes == 0
         assert cubin.registers * kernel.threads * 2 <= target.registers  # two blocks share an SM
+
+
+def test_in_a_loop_of_a_kernel() -> None:
+    """ONNX's LinearAttention: a loop whose products have register tiles between barriers."""
+    from gpu_native import compile_gpu_model
+    from onnx.backend.test.case.node import collect_testcases
+
+    case = next(c for c in collect_testcases("LinearAttention") if c.name == "test_linear_attention_delta")
+    (inputs, outputs), *_ = case.data_sets
+    simulated = compile_gpu_model(case.model)
+    for found, expected in zip(simulated(*inputs), outputs, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
