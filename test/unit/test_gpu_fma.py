@@ -212,6 +212,7 @@ def test_in_a_loop_of_a_kernel() -> None:
     from onnx.backend.test.case.node import collect_testcases
 
     case = next(c for c in collect_testcases("LinearAttention") if c.name == "test_linear_attention_delta")
+    assert case.model is not None and case.data_sets is not None
     (inputs, outputs), *_ = case.data_sets
     simulated = compile_gpu_model(case.model)
     for found, expected in zip(simulated(*inputs), outputs, strict=True):
