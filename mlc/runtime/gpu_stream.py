@@ -15,7 +15,7 @@ from mlc.runtime.gpu_run import Command, Copy, Launch, Set
 
 # Timed runs are queued while the GPU is still busy with something else, or short ones would be timed at the pace of the host.
 QUEUED = 128  # of them at once: a driver's queue holds about a thousand commands, and blocks the host beyond
-RUNS_PER_FILL = 2  # filling memory of twice the L2 takes a GPU 40 us, queueing a run between two events takes the host 15
+RUNS_PER_FILL = 2  # an estimate: filling twice the L2 takes a GPU longer than the host takes to queue so many runs and their events
 
 
 class Api(Protocol):

@@ -1,5 +1,6 @@
 """task.mma by warps: who a warp is, where factors' elements lie, and the sums of warps that share the depth."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
@@ -51,7 +52,7 @@ class Side:
         return self.staged.by_depth if self.staged is not None else not self.factor.depth.contiguous
 
 
-class MatrixProduct(Generic[Plan]):
+class MatrixProduct(ABC, Generic[Plan]):
     """Emits one task.mma at the insertion point; `plan` was made from the op's schedule. What units do in their own way is a subclass's."""
 
     def __init__(self, op: ir.Operation, plan: Plan, team: Block, workspace: int) -> None:
@@ -109,13 +110,13 @@ class MatrixProduct(Generic[Plan]):
         zero = arith.ConstantOp(type_, ir.DenseElementsAttr.get_splat(type_, kind.get(self.sum, 0))).result
         return [zero] * volume(self.plan.atoms)
 
+    @abstractmethod
     def _pipeline(self) -> list[ir.Value]:
         """The sums of a warp's tile, atom by atom."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _store_tile(self, accs: Sequence[ir.Value], start: ir.Value) -> None:
         """Puts the sums into c."""
-        raise NotImplementedError
 
     def _slot(self, step: ir.Value) -> ir.Value:
         return delinearize(step, [1 + self.plan.steps // self.plan.stages, self.plan.stages])[1]
