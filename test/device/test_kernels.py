@@ -18,8 +18,8 @@ pytestmark = pytest.mark.gpu
 
 TYPES = {"float": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "double": np.float64}
 ALLOWED = {"float": 2e-5, "float16": 2e-3, "bfloat16": 1.6e-2, "double": 1e-12}
-"""Largest error as a fraction of the result's largest value. Sums of 16-bit types are in f32 and results are rounded once: half an ulp of the
-largest value is 5e-4 in f16, and factors that kernels hand on (weights of attention) are rounded, too."""
+"""Largest error as a fraction of the result's largest value. Sums of 16-bit types are in f32, and results are rounded once: half an ulp of
+the largest value is 5e-4 in f16. Factors that one kernel hands to the next are rounded, too."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,10 @@ CASES = {
     "sort": Case("k = Constant <value_ints = [40]> () y, i = TopK(x, k)", {"x": (5, 1000)}),
     "positions": Case("k = Constant <value_ints = [9]> () v, y = TopK(x, k)", {"x": (5, 777)}, result="int64"),
     "sum of the row so far": Case("a = Constant <value_int = 1> () y = CumSum(x, a)", {"x": (6, 1500)}),
-    "recurrent": Case("y, h = GRU <hidden_size = 48, linear_before_reset = 1> (x, w, r)", {"x": (5, 2, 40), "w": (1, 144, 40), "r": (1, 144, 48)},
-                      rank=4),
-    "resize": Case("s = Constant <value_floats = [1.0, 1.0, 2.0, 1.5]> () y = Resize <mode = \"linear\"> (x, , s)", {"x": (1, 5, 14, 18)}, rank=4),
+    "recurrent": Case("y, h = GRU <hidden_size = 48, linear_before_reset = 1> (x, w, r)",
+                      {"x": (5, 2, 40), "w": (1, 144, 40), "r": (1, 144, 48)}, rank=4),
+    "resize": Case("s = Constant <value_floats = [1.0, 1.0, 2.0, 1.5]> () y = Resize <mode = \"linear\"> (x, , s)",
+                   {"x": (1, 5, 14, 18)}, rank=4),
 }
 ALL_TYPES = ("product", "product, odd", "product and epilogue", "softmax", "norm", "convolution")
 
