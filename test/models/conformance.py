@@ -17,7 +17,7 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,8 @@ class Checker:
     cases: Sequence[Case]
     target: str = "cpu"
     compile_only: bool = False
+    _last: list[Any] = field(default_factory=list)
+    """The function last tested, kept until there is another: a GPU's context ends with the last executable, and is slow to make."""
 
     def __call__(self, index: int) -> str | None:
         """Why the test fails; None if it passes."""
@@ -146,6 +148,7 @@ class Checker:
             function.executable(dict(zip(function.inputs, given, strict=False)))
             return
         found = function(*given)
+        self._last[:] = [function]
         assert len(found) == len(expected), f"found {len(found)} outputs, expected {len(expected)}"
         for a, z in zip(found, expected, strict=True):
             compare(a, z, case.rtol, case.atol)
