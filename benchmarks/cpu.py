@@ -22,7 +22,7 @@ from typing import Any
 import models
 from cases import KERNELS
 from race import Case, Settings, busy, race
-from report import HEADLINE, NAMES, QUIET, insert, markdown, ratio, show
+from report import HEADLINE, NAMES, QUIET, insert, markdown, page, ratio, show
 from roof import Machine, work_of
 
 from mlc.target import Target
@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
     add("--style", choices=models.STYLES, default="18", help="how models are exported; default: %(default)s")
     add("--folder", type=Path, default=models.FOLDER, help="of exported models; default: .bench/zoo")
     add("--json", type=Path, default=models.ROOT / ".bench" / "cpu.json", help="where the results go; default: .bench/cpu.json")
-    add("--markdown", type=Path, metavar="PAGE", help="put the results between the markers of this page")
+    add("--markdown", type=page, metavar="PAGE", help="put the results between the markers of this page")
     add("--replay", action="store_true", help="measure nothing: show (and insert) what --json holds")
     args = parser.parse_args()
     args.peers = [peer for peer in args.peers.split(",") if peer]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,11 +162,28 @@ def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def insert(page: Path, section: str, begin: str = BEGIN, end: str = END) -> None:
-    """Replaces what stands between the markers of a page. Raises ValueError if it does not have both, in order."""
-    text = page.read_text()
-    before, found, rest = text.partition(begin)
+def _around(page: Path, begin: str, end: str) -> tuple[str, str]:
+    """What stands before and behind the markers of a page. Raises ValueError if it does not have both, in order, or cannot be read."""
+    try:
+        before, found, rest = page.read_text().partition(begin)
+    except OSError as error:
+        raise ValueError(f"{page} cannot be read: {error.strerror}") from None
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise ValueError(f"{page} lacks the lines {begin} and {end}, between which the results go")
+    return before, after
+
+
+def page(text: str, begin: str = BEGIN, end: str = END) -> Path:
+    """A page with both markers, as the type of an argument: told before anything is measured."""
+    try:
+        _around(Path(text), begin, end)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return Path(text)
+
+
+def insert(page: Path, section: str, begin: str = BEGIN, end: str = END) -> None:
+    """Replaces what stands between the markers of a page. Raises ValueError if it does not have both, in order, or cannot be read."""
+    before, after = _around(page, begin, end)
     page.write_text(f"{before}{begin}\n\n{section}\n\n{end}{after}")

@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
     add("--work", type=Path, metavar="DIR", help="for models, artifacts and caches; default: a temporary one")
     add("--zoo", type=Path, metavar="FILE", help="another zoo.py than benchmarks/zoo.py")
     add("--seed", type=int, default=time.time_ns() % (1 << 31), help="of the inputs; default: another one each time")
-    add("--markdown", type=Path, metavar="PAGE", help="put the results between the markers of this page")
+    add("--markdown", type=table.page, metavar="PAGE", help="put the results between the markers of this page")
     add("--replay", type=Path, nargs="+", metavar="JSON", help="measure nothing: show what these files hold together")
     return parser.parse_args()
 

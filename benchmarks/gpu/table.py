@@ -96,8 +96,12 @@ def _number(value: float | None, form: str) -> str:
 
 
 def error_ratio(row: Row) -> float | None:
-    """The error of mlc's f16 results over that of torch's own, both against f64; None where one is not known."""
-    ours, own = (row["results"].get("mlc", {}).get(key) for key in ("error", "own_error"))
+    """The error of mlc's f16 results over that of torch's own, both against f64; None where one is not known.
+
+    Each against the model that it was given, where mlc's, which the exporter wrote, is known to say something else.
+    """
+    result = row["results"].get("mlc", {})
+    ours, own = result.get("error_of_exported", result.get("error")), result.get("own_error")
     return None if row["dtype"] != "f16" or ours is None or own is None else ours / own if own else float("inf") if ours else 1.0
 
 
@@ -105,6 +109,13 @@ def inaccurate(rows: Iterable[Row]) -> list[str]:
     """A line for each row whose error is beyond the bound."""
     return [f"{row['name']}: mlc's error is {ratio:.1f} times torch's own, the bound is {ERROR_BOUND}"
             for row in rows if (ratio := error_ratio(row)) is not None and ratio > ERROR_BOUND]
+
+
+def exporters(rows: Iterable[Row]) -> list[str]:
+    """A line for each row whose model says something else as exported."""
+    return [f"{row['name']}: the exported model itself, computed in f64, differs by {result['exported_error']:.0e} from PyTorch's module "
+            f"in f64; mlc's results differ by {result['error_of_exported']:.0e} from it, and the ratio is of that"
+            for row in rows if "exported_error" in (result := row["results"].get("mlc", {}))]
 
 
 def _errors(row: Row) -> list[str]:
@@ -188,6 +199,8 @@ def markdown(report: Report) -> str:
     for title, some, render in groups:
         if some:
             parts += [f"### {title}", render(some, machine)]
+    if lines := exporters(rows):
+        parts += ["### Models that the exporter changed", "\n".join(f"- {line}" for line in lines)]
     if lines := inaccurate(rows):
         parts += ["### Less accurate than allowed", "\n".join(f"- {line}" for line in lines)]
     parts += ["### Compile time", _compile(rows)]
@@ -203,6 +216,11 @@ def merged(reports: Sequence[Report]) -> dict[str, Any]:
         raise ValueError(f"these are measurements of different devices: {', '.join(sorted(devices))}")
     rows = {row["name"]: row for report in reports for row in report["rows"]}
     return {**reports[-1], "rows": list(rows.values())}
+
+
+def page(text: str) -> Path:
+    """A page that results can be put into, as the type of an argument."""
+    return common.page(text, BEGIN, END)
 
 
 def insert(page: Path, section: str) -> None:

@@ -111,18 +111,32 @@ class Case:
 
     def _mlc(self, compiling: Any) -> None:
         from gpu.mlc_run import MlcRun
+        from gpu.table import ERROR_BOUND
 
         self.channel.result("mlc", **compiling.wait(self.args.timeout))
         run = MlcRun(compiling.artifact, self.work.inputs)
         self.channel.result("mlc", **run.facts)
         error = self._error([t.to(self.device) for t in run.once()])
         self.channel.result("mlc", error=error, own_error=self.own_error)
+        if self.case.dtype == "f16" and not self.case.kernel and self.own_error and error > ERROR_BOUND * self.own_error:
+            self._exporter(run)
         if self.device == "cuda":
             self.profile = run.profile
         replay = run.ready(self.clock)
         if replay.nodes is not None:
             self.channel.result("mlc", nodes=replay.nodes)
         self._admit("mlc", replay)
+
+    def _exporter(self, run: Any) -> None:
+        """How much of mlc's error is the exporter's: it may have changed weights (batch norms folded in 16 bits)."""
+        import torch
+
+        from gpu.accuracy import difference
+        from gpu.widen import meaning
+
+        exported = [torch.from_numpy(a).to(self.device) for a in meaning(self.work.path, self.work.inputs)]
+        self.channel.result("mlc", exported_error=self._error(exported),
+                            error_of_exported=difference([t.to(self.device) for t in run.once()], exported))
 
     def _admit(self, kind: str, replay: Any) -> None:
         """A contestant whose results are right, in every form that will be timed, may be timed."""

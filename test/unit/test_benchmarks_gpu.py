@@ -3,11 +3,14 @@
 import json
 import sys
 import time
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper, parser
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 MACHINE = {"gpu": "Some GPU", "sms": 1, "l2": 1 << 20, "driver": "1", "torch": "2", "cudnn": 3, "copy": 2e12, "read": 1e12, "f16": 1e14,
@@ -66,6 +69,37 @@ def test_markdown_and_page(tmp_path: Path) -> None:
     page.write_text(f"a\n{BEGIN}\n{END}\nb\n")
     insert(page, text)
     assert text in page.read_text() and page.read_text().endswith("\nb\n")
+
+
+def test_a_page_without_markers_is_refused_at_once(tmp_path: Path) -> None:
+    from gpu.table import page
+
+    with pytest.raises(ArgumentTypeError, match="cannot be read"):
+        page(str(tmp_path / "none.md"))
+    (tmp_path / "page.md").write_text("text\n")
+    with pytest.raises(ArgumentTypeError, match="lacks the lines"):
+        page(str(tmp_path / "page.md"))
+
+
+def test_what_the_exporter_changed_is_not_our_error() -> None:
+    from gpu.table import exporters, inaccurate
+
+    some = {**row("folded", mlc=1e-3, eager=1e-3), "dtype": "f16"}
+    some["results"]["mlc"] |= {"error": 9e-4, "own_error": 3e-4, "exported_error": 9e-4, "error_of_exported": 4e-4}
+    assert not inaccurate([some])
+    assert exporters([some]) == ["folded: the exported model itself, computed in f64, differs by 9e-04 from PyTorch's module in f64; "
+                                 "mlc's results differ by 4e-04 from it, and the ratio is of that"]
+
+
+def test_a_model_in_f64_keeps_its_weights() -> None:
+    from gpu.widen import widened
+
+    text = "g (float16[2] x) => (float16[2] y) <float16[2] w = {11878, 3}> { f = Cast <to = 1> (x) h = Cast <to = 10> (f) y = Add(h, w) }"
+    model = widened(parser.parse_model('<ir_version: 10, opset_import: ["": 20]>' + text))
+    w = numpy_helper.to_array(model.graph.initializer[0])
+    assert w.dtype == np.float64 and w[0] == np.array(11878, np.uint16).view(np.float16)
+    assert [n.attribute[0].i for n in model.graph.node if n.op_type == "Cast"] == [1, 11]
+    assert model.graph.input[0].type.tensor_type.elem_type == model.graph.output[0].type.tensor_type.elem_type == 11
 
 
 def test_errors_are_bounded_by_torch_s_own() -> None:
