@@ -38,6 +38,7 @@ NARROW = 1 << 31  # elements that 32-bit address arithmetic reaches
 CROSSING = 1024  # bytes of shared memory in which warps join their parts of reductions, at most
 # Bytes for a product's stages where the buffers of all ops together leave less: they do not live at once. If they do, fewer; then none.
 LEAST_STAGES = (16 << 10, 8 << 10, 4 << 10, 0)
+SHORT = 32  # ops of a body that gathers, up to which it is done on vectors
 BAND = 8  # rows of tiles that neighbouring blocks of a large product walk down together, so that they share what they read in L2
 
 
@@ -383,6 +384,11 @@ class _Kernel:
     def _gathers(self, body: Body) -> bool:
         return any(o.name == "memref.load" for o in operations(body.block.owner.operation))
 
+    def _gathers_much(self, body: Body) -> bool:
+        """Whether lanes, which gather one by one, would take many registers: each op of the body is there for each of them."""
+        ops = operations(body.block.owner.operation)
+        return self._gathers(body) and (sum(o.name == "memref.load" for o in ops) > 1 or len(ops) > SHORT)
+
     def _across(self, body: Body, loads: Sequence) -> int:
         """Loads that walk memory contiguously along the last point dimension."""
         extents = list(body.extents.values())
@@ -393,7 +399,7 @@ class _Kernel:
     def _lanes(self, body: Body, threads: int, points: int) -> int:
         """The vector length along the last point dimension: stores must be contiguous and aligned, and threads not idle."""
         extents = list(body.extents.values())
-        if not extents or self._gathers(body):
+        if not extents or self._gathers_much(body):
             return 1
         last = body.block.arguments[len(extents) - 1]
         stores = [a for o, a in body.accesses.items() if o.name == "task.store"]

@@ -138,7 +138,9 @@ def test_what_is_staged() -> None:
     assert staging(side((128, 320), m, loops(1, 0, 1)), right, extents, 2) is None  # a diagonal
     assert staging(side((128, 192), m, k), right, (32, 128, 192), 2) is None  # too few rows
     assert staging(side((128, 192), m, k), right, (128, 128, 64), 2) is None  # too shallow
-    assert staging(side((128, 192), m, k), right, (128, 128, 160), 2) is None  # a ragged end that is not that of the buffer
+    assert staging(side((128, 192), m, loops(0, 0, 1, const=8)), right, (128, 128, 160), 2) is None  # a ragged end where others follow
+    cut = staging(side((128, 192), m, k), right, (128, 128, 160), 2)  # from the first element on, the map ends where the loop does
+    assert cut is not None and cut.left.map.shape == (128, 160) and cut.right.map.shape == (160, 128)
     assert staging(side((128, 136), m, k), side((136, 128), k, n), (128, 128, 136), 2) is not None  # one that is
 
 

@@ -53,13 +53,17 @@ class Factor:
     depth: Loops
     guards: tuple[Guard, ...] = ()
 
-    def vector(self, along: Loops, other: Loops, alignment: int) -> int:
-        """Elements, a power of two, that are always contiguous and aligned along the innermost of the loops `along`."""
+    def vector(self, along: Loops, other: Loops, alignment: int, ends: bool = False) -> int:
+        """Elements, a power of two, that are always contiguous and aligned along the innermost of the loops `along`.
+
+        ends: the last ones of the only such loop may be fewer.
+        """
+        ends = ends and len(along.extents) == 1
         lanes = WIDEST // element_bytes(self.buffer)
         while lanes > 1:
             others = [*along.strides[:-1], *other.strides, self.start.const, *(s * divisor(v) for v, s in self.start.strides.items())]
             walked = [(g.outer if along is self.outer else g.depth)[-1] for g in self.guards if along.contiguous]
-            if (along.contiguous and not any(walked) and along.extents[-1] % lanes == 0 and all(s % lanes == 0 for s in others)
+            if (along.contiguous and not any(walked) and (ends or along.extents[-1] % lanes == 0) and all(s % lanes == 0 for s in others)
                     and lanes * element_bytes(self.buffer) <= alignment):
                 return lanes
             lanes //= 2

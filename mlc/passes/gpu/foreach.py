@@ -40,6 +40,11 @@ class ThreadBody(Body):
         places = [at, *[arith.AddIOp(at, index_constant(i * stride)).result for i in range(1, lanes.count)]]
         return vector.FromElementsOp(type_, [load_scalar(buffer, p) for p in places]).result
 
+    def gather_lanes(self, buffer: ir.Value, places: ir.Value, lanes: Lanes) -> ir.Value:
+        type_ = vector_type(lanes.count, buffer.type.element_type)
+        each = [vector.ExtractOp(places, [], [i]).result for i in range(lanes.count)]
+        return vector.FromElementsOp(type_, [load_scalar(buffer, p) for p in each]).result
+
     def write_lanes(self, access: Access, at: ir.Value, lanes: Lanes, value: ir.Value) -> None:
         buffer = self.memory.flat[access.buffer]
         if self._aligned(access, lanes):

@@ -88,7 +88,7 @@ class TensorCoreProduct(MatrixProduct[MmaPlan]):
         if v > 1:
             extra: dict[str, Any] = {}
             if inside is not None:
-                extra["srcElements"] = arith.SelectOp(inside, index_constant(v), index_constant(0)).result
+                extra["srcElements"] = arith.SelectOp(inside, self._real(side, v, depth), index_constant(0)).result
             if v * element_bytes(side.factor.buffer) == 16:
                 extra["bypassL1"] = True
             nvgpu.DeviceAsyncCopyOp(side.memory, [target], side.source, [source], v, **extra)
@@ -98,6 +98,13 @@ class TensorCoreProduct(MatrixProduct[MmaPlan]):
             zero = arith.ConstantOp(self.element, ir.FloatAttr.get(self.element, 0.0)).result
             value = arith.SelectOp(inside, value, zero).result
         memref.StoreOp(value, side.memory, [target])
+
+    def _real(self, side: Side, v: int, depth: ir.Value) -> ir.Value:
+        """How many of v elements from a depth point on are not behind the depth."""
+        total = side.factor.depth.count
+        if side.by_depth or total % v == 0:
+            return index_constant(v)
+        return arith.MinUIOp(arith.SubIOp(index_constant(total), depth).result, index_constant(v)).result
 
     # -- fragments --------------------------------------------------------------------------------------------------
     def _compute(self, step: ir.Value, slot: ir.Value, accs: Sequence[ir.Value]) -> list[ir.Value]:

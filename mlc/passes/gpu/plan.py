@@ -104,7 +104,7 @@ def _staged(factor: Factor, unit: Unit, outer: int, step: int, alignment: Mappin
     turned = factor.outer.contiguous and not factor.depth.contiguous
     along, other = (factor.outer, factor.depth) if turned else (factor.depth, factor.outer)
     size = element_bytes(factor.buffer)
-    vector = factor.vector(along, other, alignment.get(factor.buffer, 128))
+    vector = factor.vector(along, other, alignment.get(factor.buffer, 128), ends=unit.streams and not turned)
     if unit.streams:
         if is_shared(factor.buffer) or vector * size < 4:
             vector = 1  # asynchronous copies come from global memory, and are no shorter than 4 bytes

@@ -124,14 +124,14 @@ class MatrixProduct(ABC, Generic[Plan]):
     def _source(self, side: Side, v: int, outer: ir.Value, depth: ir.Value) -> tuple[ir.Value, ir.Value | None]:
         """Where v elements of a factor lie that a stage holds, and the condition under which they are not zeros in its place.
 
-        The place is one that can be read whatever the condition says.
+        The place is one that can be read whatever the condition says; of elements behind the depth there only those before are (`_real`).
         """
         total = side.factor.depth.count
         ragged = total % self.plan.step != 0
         inside = arith.CmpIOp(arith.CmpIPredicate.ult, depth, index_constant(total)).result if ragged else None
         if inside is not None:
             turned = side.staged is not None and (side.staged.by_depth or side.staged.turns)
-            depth = arith.MinUIOp(depth, index_constant(total - 1 if turned or v == 1 else total - v)).result
+            depth = arith.MinUIOp(depth, index_constant(total - 1 if turned or v == 1 else (total - 1) // v * v)).result
         terms = (side.source_start, place(side.factor.outer, outer), place(side.factor.depth, depth))
         source = affine(0, [(t, 1) for t in terms], narrow=True)
         for guard, start in zip(side.factor.guards, side.guards):

@@ -56,6 +56,10 @@ class Body:
         """Lanes of a buffer, `stride` elements apart, the first at `at`."""
         return load_lanes(self.memory.flat[access.buffer], at, stride, lanes.count)
 
+    def gather_lanes(self, buffer: ir.Value, places: ir.Value, lanes: Lanes) -> ir.Value:
+        """Lanes of flat memory at a vector of places."""
+        return gather(buffer, index_constant(0), places, lanes.count)
+
     def write_lanes(self, access: Access, at: ir.Value, lanes: Lanes, value: ir.Value) -> None:
         """Stores a vector at consecutive places from `at`."""
         vector.StoreOp(value, self.memory.flat[access.buffer], [at])
@@ -133,7 +137,7 @@ class Body:
                 factor = splat(factor, lanes.count)
             total = arith.AddIOp(total, arith.MulIOp(v, factor).result).result
         flat = self.memory.flat[buffer]
-        return gather(flat, index_constant(0), total, lanes.count) if wide else load_scalar(flat, total)
+        return self.gather_lanes(flat, total, lanes) if wide else load_scalar(flat, total)
 
 
 def _offset_from(value: ir.Value, index: ir.Value | None) -> int | None:

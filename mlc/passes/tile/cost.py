@@ -7,7 +7,7 @@ from itertools import product
 from mlc.ir.mlir import ir
 from mlc.passes.gpu.fma_plan import FLOATS, RING_POINTS, fma_cycles
 from mlc.passes.gpu.hopper.operand import CHUNK, STEP, Boxes, Side, staging
-from mlc.passes.tile.model import Node, element_bytes, volume
+from mlc.passes.tile.model import PIECE, Node, Read, element_bytes, volume
 from mlc.passes.tile.rates import Held, Rates, Tiles, Wide, Work, rates_of
 from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_extents
 from mlc.passes.tile.stream import find_streams, with_stream
@@ -127,8 +127,9 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             rows, columns, sides = _matrix(node, at)
             reduced = volume(node.over) * _batches(node, at)
             depth = max(depth, reduced)
-            points_outside, bytes_outside = _outside_points(node, sides, producer, inlined)
-            if (atom := _atom(node, rates)) is not None:
+            atom = _atom(node, rates)
+            points_outside, bytes_outside = _outside_points(node, sides, producer, inlined, 1.0 if atom is None else rates.loose)
+            if atom is not None:
                 wide = _wide(node, at, producer, inlined, bool(set(node.results) & external)) if only and rates.wide else None
                 high, across, weight = atom
                 tensor_macs += weight * points * (-(-rows // high) * high * -(-columns // across) * across) / max(1, rows * columns)
@@ -201,9 +202,12 @@ def _matrix(node: Node, at: Region) -> tuple[int, int, list[int]]:
     return sides[0], sides[1], sides
 
 
-def _outside_points(node: Node, sides: Sequence[int], producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> tuple[int, int]:
-    """Points, and their bytes, of a contraction's factors that come from outside of the block for one reduction point."""
-    found = [(n, n * r.element_bytes) for n, r in zip(sides, node.reads) if _outside(r.value, producer, inlined)]
+def _outside_points(node: Node, sides: Sequence[int], producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool],
+                    loose: float) -> tuple[int, float]:
+    """Points, and their bytes (`Rates.loose`), of a contraction's factors that come from outside of the block for one reduction point."""
+    sources = [_source(r, node, producer, inlined)[0] for r in node.reads]
+    found = [(n, n * r.element_bytes * loose ** (PIECE // r.piece).bit_length() / loose)
+             for n, r in zip(sides, sources) if r.value not in producer]
     return sum(n for n, _ in found), sum(size for _, size in found)
 
 
@@ -231,27 +235,24 @@ def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
     return True
 
 
-def _outside(value: ir.Value, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> bool:
-    """Whether a contraction's factor comes from outside of the group: as it is, moved or padded."""
-    source = producer.get(value)
-    while source is not None and inlined.get(source) and (source.copies or source.pad is not None):
-        value = source.reads[0].value if source.copies else source.captures[0]
-        source = producer.get(value)
-    return source is None
+def _source(read: Read, node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> tuple[Read, tuple[int, ...]]:
+    """What a contraction reads where a factor is moved or padded on the way, and the dimensions along which places may lie outside."""
+    bounded: tuple[int, ...] = ()
+    source = producer.get(read.value)
+    while source is not None and inlined.get(source) and source.copies:
+        read = source.reads[0].through(read, node.loops)
+        source = producer.get(read.value)
+    if source is not None and inlined.get(source) and source.pad is not None:
+        read = read.past_padding(source)
+        bounded = tuple(d for d, (padded, n) in enumerate(zip(source.shape, read.shape)) if padded != n)
+    return read, bounded
 
 
 def _wide(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], leaves: bool) -> Wide | None:
     """The node's product as one of warpgroups, if TMA can bring both factors. leaves: its sums go to memory."""
     sides = []
     for read in node.reads:
-        bounded = ()
-        source = producer.get(read.value)
-        while source is not None and inlined.get(source) and source.copies:
-            read = source.reads[0].through(read, node.loops)
-            source = producer.get(read.value)
-        if source is not None and inlined.get(source) and source.pad is not None:
-            read = read.past_padding(source)
-            bounded = tuple(d for d, (padded, n) in enumerate(zip(source.shape, read.shape)) if padded != n)
+        read, bounded = _source(read, node, producer, inlined)
         if read.value in producer:
             return None
         sides.append(Side(read.shape, read.element_type, read.indices, bounded))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import gcd
 from typing import TYPE_CHECKING
 
 from mlc.dialects._ext import operations
@@ -18,6 +19,8 @@ _HEAVY = {"math.exp": 12, "math.log": 16, "math.tanh": 20, "math.erf": 24, "math
           "math.sqrt": 4, "math.rsqrt": 4, "arith.divf": 4, "arith.divsi": 16, "arith.divui": 16, "arith.remsi": 16, "arith.remui": 16,
           "tensor.extract": 4}
 _FREE = {"arith.constant", "linalg.yield", "linalg.index", "arith.index_cast", "arith.extf", "arith.truncf"}
+
+PIECE = 16  # bytes that asynchronous copies and TMA move at a time, from multiples of it on
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,11 @@ class Read:
     @cached_property
     def element_bytes(self) -> int:
         return element_bytes(self.value)
+
+    @cached_property
+    def piece(self) -> int:
+        """Bytes, a power of two up to PIECE, that all rows of the tensor are multiples of."""
+        return gcd(PIECE, self.shape[-1] * self.element_bytes) if len(self.shape) > 1 else PIECE
 
     @cached_property
     def terms(self) -> tuple[tuple[tuple[int, int], ...], ...]:

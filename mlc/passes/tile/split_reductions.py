@@ -3,19 +3,18 @@
 c[p] = sum_k a * b turns into d[s, p] = the sum over the s-th part of k, and c[p] = sum_s d[s, p]. The sum then joins what reads c.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from mlc.dialects import tile
 from mlc.dialects._ext import operations
 from mlc.ir.affine import from_linear
-from mlc.ir.clone import clone
-from mlc.ir.mlir import arith, ir, linalg, tensor
+from mlc.ir.mlir import ir
 from mlc.layout.linear import Linear
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.tile.cost import Pricer
 from mlc.passes.tile.model import Node, body_nodes, volume
+from mlc.passes.tile.sums import summed
 from mlc.target import Target
 
 PARTS = (2, 4, 8, 16)
@@ -88,45 +87,11 @@ def _split(graph: ir.Operation, node: Node, dim: int, parts: int) -> list[ir.Ope
     with node.op.location, ir.InsertionPoint(body):
         ins = [env[r.value] for r in node.reads]
         maps = [from_linear([e.compose(moved, loops + 1) for e in r.indices], loops + 1) for r in node.reads]
-        # A shape-only operand spans the loop that no other one bounds any more.
-        ins.append(tensor.EmptyOp(over, ir.IntegerType.get_signless(8)).result)
-        maps.append(ir.AffineMap.get(loops + 1, 0, [ir.AffineExpr.get_dim(n + 1 + d) for d in range(len(over))]))
-        value = _summed(node.op, ins, maps, [parts, *node.shape], len(over), element, used=len(node.reads))
+        value = summed(node.op, ins, maps, [parts, *node.shape], over, element)
         tile.YieldOp.build([value], [])
     body = second.regions[0].blocks.append(partial)
     with node.op.location, ir.InsertionPoint(body):
         read = ir.AffineMap.get(n + 1, 0, [ir.AffineExpr.get_dim(d) for d in (n, *range(n))])
-        value = _summed(None, [body.arguments[0]], [read], list(node.shape), 1, element, used=1)
+        value = summed(None, [body.arguments[0]], [read], node.shape, [parts], element)
         tile.YieldOp.build([value], [])
     return [first, second]
-
-
-def _summed(body: ir.Operation | None, ins: Sequence[ir.Value], maps: Sequence[ir.AffineMap], shape: Sequence[int], over: int,
-            element: ir.Type, used: int) -> ir.Value:
-    """A reduction from zero whose scalar body is that of `body` (on its first `used` operands), or a plain sum."""
-    whole = isinstance(element, ir.IntegerType)
-    zero = arith.ConstantOp(element, (ir.IntegerAttr if whole else ir.FloatAttr).get(element, 0)).result
-    out = linalg.fill(zero, outs=[tensor.EmptyOp(list(shape), element).result])
-    loops = len(shape) + over
-    identity = ir.AffineMap.get(loops, 0, [ir.AffineExpr.get_dim(i) for i in range(len(shape))])
-    kinds = ["parallel"] * len(shape) + ["reduction"] * over
-    iterators = ir.ArrayAttr.get([ir.Attribute.parse(f"#linalg.iterator_type<{k}>") for k in kinds])
-    generic = linalg.GenericOp([out.type], ins, [out], ir.ArrayAttr.get([ir.AffineMapAttr.get(m) for m in [*maps, identity]]), iterators)
-    block = generic.regions[0].blocks.append(*[v.type.element_type for v in ins], element)
-    arguments = list(block.arguments)
-    with ir.InsertionPoint(block):
-        if body is None:
-            linalg.YieldOp([(arith.AddIOp if whole else arith.AddFOp)(arguments[-1], arguments[0]).result])
-        else:
-            old = body.regions[0].blocks[0]
-            inner = dict(zip(_read_arguments(old, used), arguments)) | {old.arguments[len(old.arguments) - 1]: arguments[-1]}
-            for view in old.operations:
-                clone(view.operation, inner)
-    return generic.results[0]
-
-
-def _read_arguments(block: ir.Block, used: int) -> list[ir.Value]:
-    """The block arguments of the operands that the body reads, in order; others only give shapes."""
-    found = [a for a in list(block.arguments)[:-1] if next(iter(a.uses), None) is not None]
-    assert len(found) == used, f"{len(found)} operands are read, expected {used}"
-    return found

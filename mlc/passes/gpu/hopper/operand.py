@@ -5,7 +5,7 @@ loops only move the boxes. What a box reads outside of the buffer is zero: the p
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlc.dtypes import BY_NAME
 from mlc.layout.linear import Linear, row_major
@@ -60,6 +60,12 @@ class Side:
     bounded: tuple[int, ...] = ()
     divisors: tuple[int, ...] = ()
 
+    def moving(self, extents: Sequence[int]) -> "Side":
+        """Without loops of one iteration."""
+        still = {d for d, n in enumerate(extents) if n == 1}
+        return replace(self, places=tuple(Linear(tuple(0 if i in still else c for i, c in enumerate(e.coefficients)), e.const)
+                                          for e in self.places))
+
     def begins_aligned(self, dim: int, walker: int | None) -> bool:
         """Whether boxes begin at whole chunks of the contiguous dimension `dim`, along which the loop `walker` goes by boxes."""
         place, beyond = self.places[dim], len(self.places[dim].coefficients) - len(self.divisors)
@@ -101,6 +107,7 @@ def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> S
 
     None where they cannot, or where the tile is too small or shallow to be worth it.
     """
+    left, right = (side.moving(extents) for side in (left, right))
     used = [{i for e in side.places for i, c in enumerate(e.coefficients) if c} for side in (left, right)]
     loops = [d for d in range(parallel) if extents[d] > 1]
     rows, columns = ([d for d in loops if d in u] for u in used)
@@ -114,7 +121,7 @@ def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> S
     for inner in reversed(depth):
         a = boxes_of(left, extents, rows, inner, wgmma.ROWS * _consumers(height))
         b = boxes_of(right, extents, columns, inner, 8)
-        if a is None or b is None or (extents[inner] % STEP and not all(covers(x, inner, extents[inner]) for x in (a, b))):
+        if a is None or b is None or (extents[inner] % STEP and not all(_covers(x, inner) for x in (a, b))):
             continue
         order = (*(d for d in depth if d != inner), inner)
         found = Staging(a, b, order, (*(extents[d] for d in order[:-1]), -(-extents[inner] // STEP)))
@@ -151,7 +158,9 @@ def boxes_of(side: Side, extents: Sequence[int], outer: Sequence[int], inner: in
     if not k_major and (len(outer) != 1 or rows % wgmma.PANEL or walked[last] != outer[0]):
         return None
     strides = row_major(shape)
-    dims, steps = tuple(shape[d] for d in kept), (*(strides[d] for d in kept[:-1]), 1)
+    # Beyond what the loop visits, boxes read zeros, whatever lies there.
+    dims = tuple(min(shape[d], extents[inner]) if linear[d].only() == inner else shape[d] for d in kept)
+    steps = (*(strides[d] for d in kept[:-1]), 1)
     try:
         tile = wgmma.operand(-(-rows // unit) * unit, STEP, k_major)
         map_ = TensorMap(side.dtype, dims, steps, box)
@@ -160,12 +169,9 @@ def boxes_of(side: Side, extents: Sequence[int], outer: Sequence[int], inner: in
     return Boxes(map_, tile, tuple(linear[d] for d in kept), tuple(outer), rows)
 
 
-def covers(boxes: Boxes, inner: int, extent: int) -> bool:
-    """Whether the loop `inner`, of that extent, walks a dimension of the map from end to end: beyond it, boxes read zeros."""
-    for place, size in zip(boxes.places, boxes.map.shape):
-        if place.coefficients[inner]:
-            return place.only() == inner and place.const == 0 and size == extent
-    return False
+def _covers(boxes: Boxes, inner: int) -> bool:
+    """Whether the loop `inner` walks a dimension of the map from end to end: beyond it, boxes read zeros."""
+    return any(place.only() == inner for place in boxes.places)
 
 
 def _walker(place: Linear, loops: Sequence[int]) -> int | None:

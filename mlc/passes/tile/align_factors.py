@@ -1,0 +1,163 @@
+"""align-factors: a large product's factor whose rows are not whole 16 bytes is copied to rows that are, along the reduction.
+
+TMA and the asynchronous copies move 16 bytes at a time, from multiples of 16 bytes on, so a matrix of 2039 columns of f16 comes element
+by element. In the copy a reduction's dimension is the last one: then tiles of rows and columns may begin anywhere. Its rows are longer than
+the reduction, and what lies behind it is never read. A weight is copied at compile time, any other factor by a kernel, which has to be
+cheaper than what the product gains. The pass follows connect: a factor that is computed in the product's own kernel needs no copy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlc.dialects import tile
+from mlc.dialects._build import Builder, Tensor
+from mlc.dialects._ext import operations
+from mlc.dtypes import BY_NAME
+from mlc.ir.affine import from_linear
+from mlc.ir.clone import clone
+from mlc.ir.mlir import ir
+from mlc.ir.scalar import Scalar
+from mlc.layout.linear import Linear
+from mlc.passes.registry import Pass, PassContext
+from mlc.passes.tile.connect import Connect
+from mlc.passes.tile.cost import Pricer
+from mlc.passes.tile.model import PIECE, Node, Read, body_nodes
+from mlc.passes.tile.pack_weights import is_weight
+from mlc.passes.tile.sums import summed
+
+
+@dataclass(frozen=True)
+class AlignFactors(Pass):
+    """Copies factors of contractions to aligned rows where the price of copies and product is lower. For targets with threads."""
+
+    name: ClassVar[str] = "align-factors"
+
+    def run(self, module: ir.Module, ctx: PassContext) -> None:
+        target = ctx.need_target()
+        if not target.warp:
+            return
+        pricer = Pricer(target)
+        copies: _Copies = {}
+        for op in [o for o in operations(module.operation) if o.name == "tile.graph"]:
+            products = [n for n in body_nodes(op) or () if n.contraction]
+            if len(products) == 1 and all(isinstance(r.value.owner, ir.Block) for r in products[0].reads):
+                _visit(op, products[0], pricer, copies)
+        if copies:
+            Connect().run(module, ctx)  # what is worth joining may be another now
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a factor is stored anew. order: its dimensions, the last one a reduction's; row: elements from one row to the next."""
+
+    order: tuple[int, ...]
+    row: int
+
+    def shape(self, old: Sequence[int]) -> tuple[int, ...]:
+        return (*(old[d] for d in self.order[:-1]), self.row)
+
+
+_Copies = dict[tuple[ir.Value, _Layout], ir.Operation]  # what has been copied already
+
+
+def _visit(graph: ir.Operation, node: Node, pricer: Pricer, copies: _Copies) -> None:
+    layouts = [_layout(r, node) for r in node.reads]
+    before = _price(graph, pricer)
+    if before is None or not any(layouts):
+        return
+    made: dict[tuple[ir.Value, _Layout], ir.Operation] = {}
+    factors: list[ir.Value] = []
+    with graph.location, ir.InsertionPoint(graph):
+        for read, layout in zip(node.reads, layouts):
+            source = graph.operands[read.value.arg_number]
+            if layout is not None:
+                known = made.get((source, layout)) or copies.get((source, layout))
+                if known is None or known.block != graph.block:
+                    known = made[source, layout] = _copy(source, layout)
+                source = known.results[0]
+            factors.append(source)
+        new = _rewritten(graph, node, factors, layouts)
+    prices = [_price(op, pricer) for op in (new, *made.values()) if op == new or not is_weight(op.results[0])]
+    if any(p is None for p in prices) or sum(p for p in prices if p is not None) >= before:
+        for op in (new, *reversed(made.values())):
+            op.erase()
+        return
+    copies |= made
+    for old, result in zip(graph.results, new.results):
+        old.replace_all_uses_with(result)
+    graph.erase()
+
+
+def _layout(read: Read, node: Node) -> _Layout | None:
+    """The layout of a factor's copy; None where its rows are whole pieces already, or no dimension is a reduction's."""
+    depth = [d for d, terms in enumerate(read.terms) if any(i >= len(node.shape) and c == 1 for i, c in terms)]
+    if read.piece == PIECE or not depth:
+        return None
+    last = depth[-1] if depth[-1] == len(read.shape) - 1 else max(depth, key=lambda d: read.shape[d])
+    grain = PIECE // read.element_bytes
+    return _Layout((*(d for d in range(len(read.shape)) if d != last), last), -(-read.shape[last] // grain) * grain)
+
+
+def _price(graph: ir.Operation, pricer: Pricer) -> float | None:
+    nodes, block = body_nodes(graph), graph.regions[0].blocks[0]
+    outs = set(block.operations[len(block.operations) - 1].operation.operands)
+    plan = None if nodes is None else pricer.price(nodes, outs)
+    return None if plan is None else plan.price
+
+
+def _copy(source: ir.Value, layout: _Layout) -> ir.Operation:
+    """A tile.graph that stores `source` in that layout; behind its rows stand copies of their last elements."""
+    dtype, old = BY_NAME[str(source.type.element_type)], list(source.type.shape)
+    b, table, shape = Builder(), Tensor(source, dtype), layout.shape(old)
+    place = {d: i for i, d in enumerate(layout.order)}
+    length = old[layout.order[-1]]
+
+    def element() -> Scalar:
+        at = [b.index(place[d]) for d in range(len(old))]
+        at[layout.order[-1]] = at[layout.order[-1]].min(length - 1)
+        return b.load(table, at)
+
+    if layout.row == length:
+        made = b.compute(shape, dtype, [(table, lambda *i: [i[place[d]] for d in range(len(old))])], lambda x: x)
+    else:
+        made = b.gather_compute(shape, dtype, [], [table], element)
+    return made.value.owner.operation
+
+
+def _rewritten(graph: ir.Operation, node: Node, factors: Sequence[ir.Value], layouts: Sequence[_Layout | None]) -> ir.Operation:
+    """The graph with these factors of its product, in front of the old one."""
+    block = graph.regions[0].blocks[0]
+    kept = [a for a in block.arguments if any(u.owner.operation != node.op for u in a.uses)]
+    operands = [*[graph.operands[a.arg_number] for a in kept], *factors]
+    new = tile.GraphOp.build(operands, [r.type for r in graph.results]).operation
+    body = new.regions[0].blocks.append(*[v.type for v in operands])
+    env: dict[ir.Value, ir.Value] = dict(zip(kept, body.arguments))
+    with ir.InsertionPoint(body):
+        for view in block.operations:
+            if view.operation == node.op:
+                with node.op.location:
+                    env[node.results[0]] = _product(node, list(body.arguments)[len(kept):], layouts)
+            else:
+                clone(view.operation, env)
+    return new
+
+
+def _product(node: Node, factors: Sequence[ir.Value], layouts: Sequence[_Layout | None]) -> ir.Value:
+    """The product of these factors, at the insertion point."""
+    # linalg takes a loop that alone indexes a dimension to span it. A loop of one iteration added to it lifts that rule.
+    longer = [layout is not None and layout.row != read.shape[layout.order[-1]] for read, layout in zip(node.reads, layouts)]
+    loops = node.loops + any(longer)
+    moved = [Linear.variable(i, loops) for i in range(node.loops)]
+    maps = []
+    for read, layout, long in zip(node.reads, layouts, longer):
+        places = [e.compose(moved, loops) for e in read.indices]
+        if layout is not None:
+            places = [places[d] for d in layout.order]
+            if long:
+                places[-1] = places[-1] + Linear.variable(node.loops, loops)
+        maps.append(from_linear(places, loops))
+    return summed(node.op, list(factors), maps, node.shape, [*node.over, *[1] * any(longer)], node.results[0].type.element_type)
+
+
+__all__ = ["AlignFactors"]

@@ -1,0 +1,58 @@
+// align-factors: factors of large products get rows of whole 16 bytes, the reduction last, where that is cheaper than to load them by elements.
+// RUN: %mlc-opt %s --split-input-file --target=cuda:sm_90a --pass-pipeline='builtin.module(lower-graph-to-tile,connect,align-factors)' | filecheck %s
+// RUN: %mlc-opt %s --split-input-file --target=cpu:x86-64-v3 --pass-pipeline='builtin.module(lower-graph-to-tile,connect,align-factors)' | filecheck %s --check-prefix=CPU
+
+// Two copies, the second one turned; the reduction stays 2039 long. What follows the product is in its kernel.
+// CHECK-LABEL: func.func @both
+// CHECK: "tile.graph"(%arg0)
+// CHECK: (tensor<2039x2039xf16>) -> tensor<2039x2040xf16>
+// CHECK: "tile.graph"(%arg1)
+// CHECK: (tensor<2039x2039xf16>) -> tensor<2039x2040xf16>
+// CHECK: "tile.graph"
+// CHECK: tensor.empty() : tensor<2039x1xi8>
+// CHECK: arith.truncf
+// CHECK: (tensor<2039x2040xf16>, tensor<2039x2040xf16>) -> tensor<2039x2039xf16>
+// CHECK-NOT: "tile.graph"
+// CPU-NOT: 2040
+func.func @both(%x: tensor<2039x2039xf16>, %w: tensor<2039x2039xf16>) -> tensor<2039x2039xf16> {
+  %0 = "graph.matmul"(%x, %w) : (tensor<2039x2039xf16>, tensor<2039x2039xf16>) -> tensor<2039x2039xf16>
+  return %0 : tensor<2039x2039xf16>
+}
+
+// -----
+
+// One factor has such rows already; a weight's copy costs nothing. It need not be longer.
+// CHECK-LABEL: func.func @weight
+// CHECK: %[[W:.*]] = "tile.weight"
+// CHECK: "tile.graph"(%[[W]])
+// CHECK: (tensor<1024x1001xf16>) -> tensor<1001x1024xf16>
+// CHECK: "tile.graph"(%arg0, %
+func.func @weight(%x: tensor<512x1024xf16>) -> tensor<512x1001xf16> {
+  %w = "graph.weight"() {key = "w"} : () -> tensor<1024x1001xf16>
+  %0 = "graph.matmul"(%x, %w) : (tensor<512x1024xf16>, tensor<1024x1001xf16>) -> tensor<512x1001xf16>
+  return %0 : tensor<512x1001xf16>
+}
+
+// -----
+
+// Two products share a copy.
+// CHECK-LABEL: func.func @shared
+// CHECK: (tensor<2039x2039xf16>) -> tensor<2039x2040xf16>
+// CHECK-NOT: (tensor<2039x2039xf16>) -> tensor<2039x2040xf16>
+// CHECK: return
+func.func @shared(%x: tensor<2039x2039xf16>, %v: tensor<2039x1024xf16>, %w: tensor<2039x2048xf16>) -> (tensor<2039x1024xf16>, tensor<2039x2048xf16>) {
+  %0 = "graph.matmul"(%x, %v) : (tensor<2039x2039xf16>, tensor<2039x1024xf16>) -> tensor<2039x1024xf16>
+  %1 = "graph.matmul"(%x, %w) : (tensor<2039x2039xf16>, tensor<2039x2048xf16>) -> tensor<2039x2048xf16>
+  return %0, %1 : tensor<2039x1024xf16>, tensor<2039x2048xf16>
+}
+
+// -----
+
+// Not worth two kernels more.
+// CHECK-LABEL: func.func @small
+// CHECK-NOT: tensor<67x72xf16>
+// CHECK: return
+func.func @small(%x: tensor<67x67xf16>, %w: tensor<67x67xf16>) -> tensor<67x67xf16> {
+  %0 = "graph.matmul"(%x, %w) : (tensor<67x67xf16>, tensor<67x67xf16>) -> tensor<67x67xf16>
+  return %0 : tensor<67x67xf16>
+}
