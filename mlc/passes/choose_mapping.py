@@ -26,7 +26,7 @@ from mlc.passes.task.dot import as_foreach
 from mlc.passes.task.flat import Memory
 from mlc.passes.task.lanes import Registers, choose_lanes
 from mlc.passes.task.plan_memory import ALIGN, best_fit
-from mlc.passes.tile.model import element_bytes, volume
+from mlc.passes.tile.model import element_bytes, index_roots, volume
 from mlc.target import Target
 
 LEAST, MOST = 64, 512  # threads of a block
@@ -38,6 +38,7 @@ NARROW = 1 << 31  # elements that 32-bit address arithmetic reaches
 CROSSING = 1024  # bytes of shared memory in which warps join their parts of reductions, at most
 # Bytes for a product's stages where the buffers of all ops together leave less: they do not live at once. If they do, fewer; then none.
 LEAST_STAGES = (16 << 10, 8 << 10, 4 << 10, 0)
+SHORT_ROW = 64  # elements that a thread stores side by side where its neighbours load side by side
 SHORT = 32  # ops of a body that gathers, up to which it is done on vectors
 BAND = 8  # rows of tiles that neighbouring blocks of a large product walk down together, so that they share what they read in L2
 
@@ -126,7 +127,7 @@ class _Kernel:
         foreaches = [op for op in self.ops if op.name == "task.foreach"]
         bodies = {op: Body(op, self.memory) for op in foreaches}
         threads = wide.workers if wide else max([plan.threads for plan in products.values()], default=0)
-        wanted = max([_wanted(b) for op, b in bodies.items() if op.opview.py("map") is None], default=0 if rows else LEAST)
+        wanted = max([self._wanted(b) for op, b in bodies.items() if op.opview.py("map") is None], default=0 if rows else LEAST)
         threads = threads or max(wanted, rows.threads if rows else 0)
         everybody = wide.threads if wide else threads
         self.kernel.attributes["threads"] = to_attr(everybody)
@@ -358,6 +359,9 @@ class _Kernel:
     def _map(self, body: Body, threads: int) -> TaskMap:
         points = volume(list(body.extents.values()))
         if not body.reductions:
+            if (shape := self._turned(body)) is not None:
+                outer, inner, lanes = shape
+                return repeat(-(-outer // threads), 1) * spatial(threads, 1) * repeat(inner // lanes, 1) * repeat(lanes, 1)
             lanes = self._lanes(body, threads, points)
             return repeat(-(-points // (threads * lanes)), 1) * spatial(threads, 1) * repeat(lanes, 1)
         op = body.reductions[0]
@@ -380,6 +384,35 @@ class _Kernel:
             sharing *= 2
         groups = threads // sharing
         return repeat(-(-points // groups), -(-depth // (sharing * lanes))) * spatial(groups, sharing) * repeat(1, lanes)
+
+    def _wanted(self, body: Body) -> int:
+        """Threads that a foreach can use well: a power of two between LEAST and MOST."""
+        shape = self._turned(body)
+        work = volume(list(body.extents.values())) if shape is None else shape[0] * PER_THREAD
+        for op in body.reductions:
+            work *= max(1, volume(op.opview.py("extents")))
+        threads = LEAST
+        while threads < MOST and 2 * threads * PER_THREAD <= work:
+            threads *= 2
+        return threads
+
+    def _turned(self, body: Body) -> tuple[int, int, int] | None:
+        """For points whose loads all run along another dimension than their stores: how many up to that dimension, how many behind it for
+        each of these, and how many of them are a vector. Neighbouring threads then load neighbours, and each stores short rows."""
+        extents, arguments = list(body.extents.values()), list(body.block.arguments)
+        walked = set()
+        for op in operations(body.block.owner.operation):
+            if op.name == "task.load":
+                walked |= {d for d in range(len(extents)) if extents[d] > 1 and body.accesses[op].stride(arguments[d]) == 1}
+            elif op.name == "memref.load" and len(op.operands) > 1:
+                roots = index_roots(list(op.operands)[-1])
+                walked |= {d for d in range(len(extents)) if extents[d] > 1 and arguments[d] in roots}
+        if body.reductions or len(walked) != 1 or extents[-1] == 1 or walked == {len(extents) - 1}:
+            return None
+        split = walked.pop() + 1
+        outer, inner = volume(extents[:split]), volume(extents[split:])
+        lanes = self._lanes(body, 1, outer * inner)
+        return (outer, inner, lanes) if outer >= self.target.warp and lanes > 1 and inner <= SHORT_ROW and inner % lanes == 0 else None
 
     def _gathers(self, body: Body) -> bool:
         return any(o.name == "memref.load" for o in operations(body.block.owner.operation))
@@ -458,14 +491,3 @@ def _top(op: ir.Operation, among: Container[ir.Operation]) -> ir.Operation:
     while op not in among:
         op = op.parent.operation
     return op
-
-
-def _wanted(body: Body) -> int:
-    """Threads that a foreach can use well: a power of two between LEAST and MOST."""
-    work = volume(list(body.extents.values()))
-    for op in body.reductions:
-        work *= max(1, volume(op.opview.py("extents")))
-    threads = LEAST
-    while threads < MOST and 2 * threads * PER_THREAD <= work:
-        threads *= 2
-    return threads

@@ -61,7 +61,7 @@ def _key(nodes: Sequence[Node], external: set[ir.Value]) -> object:
     def number(value: ir.Value) -> tuple[int, tuple[int, ...], int]:
         return numbers.setdefault(value, len(numbers)), tuple(value.type.shape), element_bytes(value)
 
-    return tuple((n.shape, n.over, n.cost, n.contraction, n.pad, n.stream and n.stream.seen,
+    return tuple((n.shape, n.over, n.cost, n.contraction, n.pad, tuple(n.follows.values()), n.stream and n.stream.seen,
                   tuple((number(r.value), r.indices) for r in n.reads), tuple(number(v) for v in n.captures),
                   tuple((number(v), v in external) for v in n.results)) for n in nodes)
 
@@ -223,15 +223,20 @@ def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
         if read.value in producer or (node.contraction and _streams(node, at, rates)):
             continue
         loops = (*at.extents, *node.over)
-        # Of a box that is walked in strides, at most as many elements as there are points.
-        most = volume([loops[i] for i in read.walked]) * read.element_bytes
-        moved = min(_moved(read_extents(read, loops), read.element_bytes, read.shape, rates.sector), float(max(most, rates.sector)))
+        moved = _moved(read_extents(read, loops), read.element_bytes, read.shape, rates.sector)
+        if not node.turns:  # of a box that is walked in strides, at most as many elements as there are points
+            most = volume([loops[i] for i in read.walked]) * read.element_bytes
+            moved = min(moved, float(max(most, rates.sector)))
         loaded[read.value] = max(loaded.get(read.value, 0.0), moved)
     points = volume(at.extents) * volume(node.over)
     for capture in expanded_captures(node, producer, inlined):
         if capture in producer:
             return False
-        loaded[capture] = max(loaded.get(capture, 0.0), float(min(points, volume(capture.type.shape)) * element_bytes(capture)))
+        moved = min(points, volume(capture.type.shape)) * element_bytes(capture)
+        if node.turns and (loop := node.follows.get(capture)) is not None:
+            run = at.extents[loop] * element_bytes(capture)
+            moved = max(moved, moved // run * min(rates.sector, capture.type.shape[-1] * element_bytes(capture)))
+        loaded[capture] = max(loaded.get(capture, 0.0), float(moved))
     return True
 
 
@@ -363,13 +368,16 @@ def best_plan(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Val
     """The cheapest legal plan of a group."""
     if not sinks:
         return None
-    splits = rates.splits if any(n.contraction for n in nodes) else ()
+    multiplies = any(n.contraction for n in nodes)
+    splits = rates.splits if multiplies else ()
+    if not multiplies and rates.patches and any(n.turns for n in nodes):
+        splits = tuple(n // element_bytes(sinks[-1].results[0]) for n in rates.patches)
     choices = [inline_choices(nodes, external, rates.guards)]
-    if rates.recomputes and not splits and any(n.over for n in nodes):
+    if rates.recomputes and not multiplies and any(n.over for n in nodes):
         again = inline_choices(nodes, external, rates.guards, again=TWICE)
         choices += [again] if again != choices[0] else []
     best: Plan | None = None
-    for inlined, tile in product(choices, candidates(sinks[-1], splits, WIDE_ROWS if splits and rates.wide else ())):
+    for inlined, tile in product(choices, candidates(sinks[-1], splits, WIDE_ROWS if multiplies and rates.wide else ())):
         plan = evaluate(nodes, sinks, external, tile, inlined, rates)
         if plan is not None and (best is None or plan.price < best.price):
             best = plan

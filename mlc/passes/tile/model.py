@@ -100,9 +100,41 @@ class Node:
         return (not self.over and not self.captures and len(self.reads) == 1 and len(self.results) == 1 and self.stream is None
                 and _is_copy(self.op))
 
+    @cached_property
+    def follows(self) -> dict[ir.Value, int | None]:
+        """Per captured tensor: the one loop that the place along its last dimension depends on, where there is no more to it."""
+        found: dict[ir.Value, int | None] = {}
+        captured = [o for o in operations(self.op) if o.name == "tensor.extract"]
+        for extract, value in zip(captured, self.captures) if len(captured) == len(self.captures) else ():
+            roots = index_roots(list(extract.operands)[-1]) if len(extract.operands) > 1 else set()
+            plain = all(not isinstance(r.owner, ir.Block) and r.owner.name == "linalg.index" for r in roots)
+            dims = {r.owner.attributes["dim"].value for r in roots} if plain else set()
+            found[value] = dims.pop() if len(dims) == 1 else None
+        return found
+
+    @cached_property
+    def turns(self) -> bool:
+        """Whether it has no reduction, and what it reads is contiguous along a loop, but not along its last one, as its result is."""
+        last = len(self.shape) - 1
+        walked = [*(terms[-1][0][0] for terms in (r.terms for r in self.reads) if terms and len(terms[-1]) == 1), *self.follows.values()]
+        return not self.over and last > 0 and any(d is not None and d != last and self.shape[d] > 1 for d in walked)
+
     @property
     def loops(self) -> int:
         return len(self.shape) + len(self.over)
+
+
+def index_roots(value: ir.Value) -> set[ir.Value]:
+    """The values that an index is computed from: block arguments, and results of ops without operands that are no constants."""
+    found, stack = set(), [value]
+    while stack:
+        value = stack.pop()
+        owner = value.owner
+        if isinstance(owner, ir.Block) or (not len(owner.operands) and owner.name != "arith.constant"):
+            found.add(value)
+        else:
+            stack.extend(owner.operands)
+    return found
 
 
 def element_bytes(value: ir.Value) -> int:

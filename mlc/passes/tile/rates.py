@@ -92,9 +92,10 @@ class Rates(Protocol):
     """A machine's prices.
 
     atoms: element types of factors that matrix units take, with rows and columns of an atom, and what its multiply-adds cost beside those
-    of 16-bit floats. splits: sizes of the last dimension to try for contractions. guards: see `inline_choices`. sector: bytes that memory
-    moves at least. streams: contractions load their factors point by point instead of keeping a block's part in cache. wide: warpgroups
-    multiply. recomputes: what is read twice may be computed twice, to hold less. warp: lanes that share register tiles (0: there are none).
+    of 16-bit floats. splits: sizes of the last dimension to try for contractions; patches: bytes of it for what is read along another
+    dimension than it is written. guards: see `inline_choices`. sector: bytes that memory moves at least. streams: contractions load their
+    factors point by point instead of keeping a block's part in cache. wide: warpgroups multiply. recomputes: what is read twice may be
+    computed twice, to hold less. warp: lanes that share register tiles (0: there are none).
     loose: how much more a byte of a factor for matrix units counts for each halving of the 16 bytes that its rows let a copy move.
     """
 
@@ -103,6 +104,9 @@ class Rates(Protocol):
 
     @property
     def splits(self) -> tuple[int, ...]: ...
+
+    @property
+    def patches(self) -> tuple[int, ...]: ...
 
     @property
     def guards(self) -> bool: ...
@@ -143,6 +147,7 @@ class CpuRates:
     block: float = 150.0
     launch: float = 800.0
     splits: tuple[int, ...] = (512, 256, 128, 64, 32)
+    patches: tuple[int, ...] = ()
     guards: bool = False
     streams: bool = False
     wide: bool = False
@@ -224,6 +229,7 @@ class GpuRates:
     stream_block: float = 500.0  # before the first step, and after the last
     exchange: float = 100.0  # bytes of sums through shared memory, to where the rest of the kernel reads them
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
+    patches: tuple[int, ...] = (64,)
     guards: bool = True
     streams: bool = True
     recomputes: bool = True
