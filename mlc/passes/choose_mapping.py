@@ -20,6 +20,7 @@ from mlc.passes.gpu.kept import Kept, kept_key
 from mlc.passes.gpu.plan import MmaPlan, choose, shares, warps_wanted
 from mlc.passes.gpu.row_plan import choose_rows
 from mlc.passes.gpu.unit import Unit, unit_for
+from mlc.passes.gpu.warp_streaming import WarpStreaming, choose_warps
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.body import Body
 from mlc.passes.task.dot import as_foreach
@@ -164,15 +165,17 @@ class _Kernel:
     def _mmas(self) -> list[ir.Operation]:
         return [op for op in self.ops if op.name == "task.mma"]
 
-    def _stream(self) -> Streaming | None:
+    def _stream(self) -> Streaming | WarpStreaming | None:
         """The schedule of a kernel's streamed softmax, if it has one: there are no other products then."""
         op = next((v.operation for v in self.body.operations if v.operation.name == "task.stream"), None)
         if op is None:
             return None
-        plan = choose_streaming(op, self.target, self.target.shared_bytes - CROSSING - sum(_bytes(a) for a in self._allocs()))
+        budget = self.target.shared_bytes - CROSSING - sum(_bytes(a) for a in self._allocs())
+        plan = choose_streaming(op, self.target, budget, self.aligned)
+        plan = plan or choose_warps(op, self.target, budget, self.memory, self.aligned)
         if plan is None:
             raise CompilerError(f"kernel {self.kernel.opview.py('sym_name')}: nothing of {self.target} can compute {op}")
-        op.attributes["atom"], op.attributes["warps"] = to_attr(WARPGROUP_ATOM), to_attr(plan.workers // self.target.warp)
+        op.attributes["atom"], op.attributes["warps"] = to_attr(plan.atom), to_attr(plan.workers // self.target.warp)
         op.attributes["step"], op.attributes["stages"] = to_attr(plan.step), to_attr(plan.stages)
         return plan
 
@@ -247,7 +250,7 @@ class _Kernel:
         self.ops = list(_steps(self.body))
 
     def _layout(self, products: Mapping[ir.Operation, MmaPlan | FmaPlan],
-                wide: WarpGroupPlan | Streaming | None) -> tuple[dict[ir.Operation, int], int]:
+                wide: WarpGroupPlan | Streaming | WarpStreaming | None) -> tuple[dict[ir.Operation, int], int]:
         """Offsets in shared memory and the bytes of all, by liveness over the kernel's ops; a product's is that of its workspace.
 
         An op takes two points of time: a product whose sums may take the place of what it reads makes them at the second. A warpgroups'
@@ -264,7 +267,7 @@ class _Kernel:
             elif users:
                 first = min(users)
                 spans.append((_bytes(op), first + (late.get(op.results[0]) == first), max(users) + 1, op))
-        if isinstance(wide, Streaming):
+        if isinstance(wide, Streaming | WarpStreaming):
             stream = next(op for op in order if op.name == "task.stream")
             spans.append((wide.workspace, order[stream], order[stream] + 1, stream))
         if isinstance(wide, WarpGroupPlan) and mma and not result_bytes(mma):
@@ -277,7 +280,8 @@ class _Kernel:
             placed.append((offsets[op], size, first, last))
         return offsets, -(-max([o + s for o, s, *_ in placed], default=0) // PLACE) * PLACE
 
-    def _places(self, products: Mapping[ir.Operation, MmaPlan | FmaPlan], wide: WarpGroupPlan | Streaming | None, crossing: int) -> None:
+    def _places(self, products: Mapping[ir.Operation, MmaPlan | FmaPlan], wide: WarpGroupPlan | Streaming | WarpStreaming | None,
+                crossing: int) -> None:
         """Writes where buffers and workspaces lie. Raises CompilerError where the buffers alone are too much, which no tile allows."""
         offsets, top = self._layout(products, wide)
         mma = self._mmas()[0] if isinstance(wide, WarpGroupPlan) else None

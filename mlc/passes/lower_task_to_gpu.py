@@ -27,6 +27,8 @@ from mlc.passes.gpu.mma import TensorCoreProduct
 from mlc.passes.gpu.plan import MmaPlan
 from mlc.passes.gpu.row_foreach import RowForeach
 from mlc.passes.gpu.unit import Unit
+from mlc.passes.gpu.warp_stream import WarpStream
+from mlc.passes.gpu.warp_streaming import warp_plan
 from mlc.passes.gpu.wave import WaveProduct
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.flat import Memory
@@ -70,7 +72,7 @@ class _Kernel:
         """The plan of the kernel's one product, or of its streamed softmax, where that is one of warpgroups."""
         for view in self.body.operations:
             op = view.operation
-            if op.name == "task.stream":
+            if op.name == "task.stream" and op.opview.py("atom") == WARPGROUP_ATOM:
                 stream = stream_plan(op)
                 if stream is None:
                     raise CompilerError(f"kernel {self.name}: {WARPGROUP_ATOM} cannot compute {op}")
@@ -169,9 +171,13 @@ class _Kernel:
                     case "task.mma":
                         self._mma(op, team, overlaps, maps)
                     case "task.stream":
-                        assert isinstance(self.wide, Streaming)
-                        team.order(*_touched(op), overlaps)
-                        WarpGroupStream(op, self.wide, team, op.opview.py("workspace"), maps).emit()
+                        if isinstance(self.wide, Streaming):
+                            team.order(*_touched(op), overlaps)
+                            WarpGroupStream(op, self.wide, team, op.opview.py("workspace"), maps).emit()
+                        else:
+                            team.settle()  # what lay in the workspace before is no longer read
+                            plan = warp_plan(op, self.target, team.memory, team.alignment)
+                            WarpStream(op, plan, team, op.opview.py("workspace")).emit()
                         team.barrier()
                     case "task.barrier":
                         team.meet(op.opview.py("scope"))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpu_native import compile_gpu
+from gpu_native import Simulated, compile_gpu
 from harness import module_of
 
 from mlc.backends.cuda.assemble import cubins
@@ -68,20 +68,59 @@ CASES: dict[str, tuple[tuple[int, int, int, int, int, int, int], dict[str, Any],
     "one query for each of a group's heads": ((1, 8, 2, 1, 300, 128, 128), {"right": 0, "offset": 299}, None),
     "wide heads": ((1, 1, 1, 130, 130, 256, 256), {}, None),
     "values of another width": ((1, 1, 1, 130, 300, 96, 40), {}, None),
+    "depth of whole 16 bytes, not of whole atoms": ((1, 2, 1, 70, 130, 72, 72), {"right": 0, "offset": 60}, numbers(70, 130)),
+    "depth and width of no whole vectors": ((1, 2, 2, 65, 65, 33, 35), {}, None),
+    "one key": ((1, 2, 2, 65, 1, 20, 20), {}, None),
 }
+UNITS = {"cuda:sm_80": "mma.m16n8k16", "rocm:gfx942": "mfma.f32_16x16x16", "rocm:gfx1100": "wmma.gfx11", "rocm:gfx1201": "wmma.gfx12"}
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [np.float16, BF16.numpy])
 def test_attention(name: str, dtype: Any, always: None) -> None:
+    _check(name, dtype, "cuda:sm_90a")
+
+
+def _check(name: str, dtype: Any, target: str) -> Simulated:
+    """One kernel that streams, and gives what a case says."""
     (b, h, g, s, t, d, e), attributes, mask = CASES[name]
     arrays = [numbers(b, h, s, d, dtype=dtype), numbers(b, g, t, d, dtype=dtype, seed=1), numbers(b, g, t, e, dtype=dtype, seed=2)]
     arrays += [] if mask is None else [mask]
     attributes = {"scale": d**-0.5, **attributes}
-    simulated = compile_gpu(lambda *a: graph.attention(*a, **attributes), *arrays)
+    simulated = compile_gpu(lambda *a: graph.attention(*a, **attributes), *arrays, target=target)
     assert OP in simulated.task and len(simulated.kernels) == 1
     found, expected = simulated(*arrays)[0].astype(np.float64), attention(*arrays, **attributes)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3 if dtype == np.float16 else 1.5e-2)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1.5e-2 if dtype == BF16.numpy else 2e-3)
+    return simulated
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("target", UNITS)
+def test_attention_on_warps(name: str, target: str, always: None) -> None:
+    for dtype in (np.float16, BF16.numpy) if name == "steps in several rounds of the ring" else (np.float16,):
+        simulated = _check(name, dtype, target)
+        assert f'atom = "{UNITS[target]}' in simulated.task
+
+
+@pytest.mark.parametrize("name", ["causal, blocks of different length", "added mask, keys end within a step"])
+def test_factors_of_32_bits_where_units_multiply_them(name: str, always: None) -> None:
+    _check(name, np.float32, "rocm:gfx942")
+
+
+@pytest.mark.parametrize("first", [8, 4, 1])
+@pytest.mark.parametrize("target", ["cuda:sm_90a", "cuda:sm_80", "rocm:gfx942"])
+def test_factors_that_are_parts_of_one_matrix(first: int, target: str, always: None) -> None:
+    """q, k and v begin at any column of a matrix: where TMA's boxes cannot, warps bring them, by vectors as long as memory allows."""
+    rows = numbers(96, first + 3 * 64)
+
+    def build(rows: Any) -> Any:
+        parts = [graph.slice(rows, starts=[0, first + 64 * i], sizes=[96, 64], steps=[1, 1]) for i in range(3)]
+        return graph.attention(*(graph.reshape(part, shape=[1, 1, 96, 64]) for part in parts), scale=0.125, right=0)
+
+    simulated = compile_gpu(build, rows, target=target)
+    assert OP in simulated.task
+    parts = [rows[None, None, :, first + 64 * i:first + 64 * (i + 1)] for i in range(3)]
+    np.testing.assert_allclose(simulated(rows)[0].astype(np.float64), attention(*parts, scale=0.125, right=0), rtol=0, atol=2e-3)
 
 
 def test_softmax_between_products_in_its_own_words(always: None) -> None:
@@ -110,9 +149,9 @@ LONG = {"narrow": ((4, 16, 4096, 64), {}), "narrow, causal": ((4, 16, 4096, 64),
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_long_rows_are_streamed_and_ptxas_takes_them(name: str) -> None:
-    shape, attributes = LONG[name]
-    target = Target.parse("cuda:sm_90a")
+@pytest.mark.parametrize("arch", ["sm_90a", "sm_80", "sm_86"])
+def test_long_rows_are_streamed_and_ptxas_takes_them(name: str, arch: str) -> None:
+    target, (shape, attributes) = Target.parse(f"cuda:{arch}"), LONG[name]
     ctx, array = PassContext(target), np.broadcast_to(np.float16(0), shape)
     with make_context(), ir.Location.unknown():
         module, _ = module_of(lambda *a: graph.attention(*a, scale=0.125, **attributes), [array] * 3)
@@ -125,12 +164,7 @@ def test_long_rows_are_streamed_and_ptxas_takes_them(name: str) -> None:
     assert kernel.shared <= target.shared_bytes and cubin.registers * kernel.threads <= target.registers
 
 
-def test_factors_of_32_bits_are_not() -> None:
+@pytest.mark.parametrize("target", ["cuda:sm_90a", "rocm:gfx1100", "cuda:sm_75"])
+def test_factors_that_no_unit_multiplies_keep_their_rows(target: str) -> None:
     arrays = [numbers(1, 2, 64, 64, dtype=np.float32)] * 3
-    assert OP not in compile_gpu(lambda *a: graph.attention(*a, scale=0.125), *arrays).task
-
-
-@pytest.mark.parametrize("target", ["cuda:sm_80", "rocm:gfx942"])
-def test_targets_without_warpgroups_keep_their_rows(target: str) -> None:
-    arrays = [numbers(1, 1, 64, 64)] * 3
     assert OP not in compile_gpu(lambda *a: graph.attention(*a, scale=0.125), *arrays, target=target).task

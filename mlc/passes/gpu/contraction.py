@@ -92,7 +92,7 @@ def product_of(op: ir.Operation, memory: Memory) -> Product | None:
         return None
     extents, reductions = view.py("extents"), view.py("reductions")
     buffers, offsets = list(op.operands)[:3], list(op.operands)[3:]
-    places = [_place(b, m, offsets, len(extents), memory) for b, m in zip(buffers, op.attributes["maps"])]
+    places = [place_of(b, m, offsets, len(extents), memory) for b, m in zip(buffers, op.attributes["maps"])]
     (a, sa), (b, sb), (c, sc) = places
     n = len(extents) - reductions
     kinds: dict[str, list[int]] = {"row": [], "column": [], "batch": []}
@@ -102,11 +102,11 @@ def product_of(op: ir.Operation, memory: Memory) -> Product | None:
     depth = sorted((d for d in range(n, len(extents)) if extents[d] > 1), key=lambda d: (-sa[d], -sb[d]))
     guards = [_guards(op, which, offsets, len(extents)) for which in range(2)]
     checked = [s for _, s in (*guards[0], *guards[1])]
-    rows = _joined(kinds["row"], extents, (sa, sc, *checked))
-    columns = _joined(kinds["column"], extents, (sb, sc, *checked))
-    folded = _joined(depth, extents, (sa, sb, *checked))
+    rows = joined(kinds["row"], extents, (sa, sc, *checked))
+    columns = joined(kinds["column"], extents, (sb, sc, *checked))
+    folded = joined(depth, extents, (sa, sb, *checked))
 
-    def factor(which: int, place: Access, outer: _Joined) -> Factor:
+    def factor(which: int, place: Access, outer: Joined) -> Factor:
         first = 2 + (len(guards[0]) if which else 0)
         own = tuple(Guard(size, start, outer.strides[first + i], folded.strides[first + i], tuple(s[d] for d in kinds["batch"]))
                     for i, ((size, start), s) in enumerate(guards[which]))
@@ -139,7 +139,7 @@ def _padded(rows: int, columns: int) -> int:
     return -(-rows // 16) * -(-columns // 8)
 
 
-def _place(buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], loops: int, memory: Memory) -> tuple[Access, list[int]]:
+def place_of(buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], loops: int, memory: Memory) -> tuple[Access, list[int]]:
     """Where the block's part of an operand starts, and its strides along the loops."""
     linear = map_to_linear(map_.value)
     assert linear is not None, f"not linear: {map_}"
@@ -154,14 +154,14 @@ def _place(buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], lo
 
 
 @dataclass(frozen=True)
-class _Joined:
+class Joined:
     """Loops after joining: their extents, and per walker its strides."""
 
     extents: tuple[int, ...]
     strides: list[tuple[int, ...]]
 
 
-def _joined(dims: Sequence[int], extents: Sequence[int], strides: Sequence[Sequence[int]]) -> _Joined:
+def joined(dims: Sequence[int], extents: Sequence[int], strides: Sequence[Sequence[int]]) -> Joined:
     """The loops `dims`, neighbours joined where all walkers take them as one."""
     sizes: list[int] = []
     steps: list[list[int]] = [[] for _ in strides]
@@ -174,4 +174,4 @@ def _joined(dims: Sequence[int], extents: Sequence[int], strides: Sequence[Seque
             sizes.append(extents[d])
             for own, s in zip(steps, strides):
                 own.append(s[d])
-    return _Joined(tuple(sizes), [tuple(s) for s in steps])
+    return Joined(tuple(sizes), [tuple(s) for s in steps])

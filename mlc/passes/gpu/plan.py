@@ -57,8 +57,8 @@ class MmaPlan:
         warp_rows = _up(-(-rows // warps[0]), unit.rows)
         warp_columns = _up(-(-columns // warps[1]), unit.columns)
         threads = unit.lanes * volume(warps)
-        left = _staged(product.a, unit, warp_rows * warps[0], step, alignment, threads)
-        right = _staged(product.b, unit, warp_columns * warps[1], step, alignment, threads)
+        left = staged(product.a, unit, warp_rows * warps[0], step, alignment, threads)
+        right = staged(product.b, unit, warp_columns * warps[1], step, alignment, threads)
         return MmaPlan(product, unit, (warps[0], warps[1], warps[2]), step, stages, warp_rows, warp_columns, left, right)
 
     @property
@@ -98,7 +98,7 @@ def _up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _staged(factor: Factor, unit: Unit, outer: int, step: int, alignment: Mapping[ir.Value, int], threads: int) -> Staged | None:
+def staged(factor: Factor, unit: Unit, outer: int, step: int, alignment: Mapping[ir.Value, int], threads: int) -> Staged | None:
     if _readable(factor, unit, step):
         return None
     turned = factor.outer.contiguous and not factor.depth.contiguous

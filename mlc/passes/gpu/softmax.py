@@ -1,7 +1,6 @@
-"""The running softmax of a thread's part of scores: two rows of an accumulator fragment, whose other parts three neighbours have.
+"""The running softmax of a thread's share of scores: some rows of an accumulator fragment, of which other lanes have the other columns.
 
-Values are those of mma's matrix D: value 4j+2h+i is at row h, column 8j+i from the thread's first. Exponentials are to base 2:
-exp(x - m) = 2^(x c - m c), c = log2(e).
+Exponentials are to base 2: exp(x - m) = 2^(x c - m c), c = log2(e).
 """
 
 from collections.abc import Sequence
@@ -13,10 +12,44 @@ import numpy as np
 from mlc.ir.mlir import arith, ir, math, vector
 from mlc.passes.gpu.foreach import shuffle_xor
 
-ROWS = 2  # of a thread
 CHAINS = 2  # independent ones of a row's maximum and sum: hide the latency of one operation behind another
 _LEAST = float(np.finfo(np.float32).min)
 _LEAST_BOUNDED = -1e30  # for scores far from the ends of f32: its product with the scale is finite
+
+
+@dataclass(frozen=True)
+class Share:
+    """A thread's values of a tile. rows: of each value the number of its row among the thread's; columns: counted from the thread's first.
+
+    lanes: distances between the lanes that have other columns of the same rows. spread: the most that a thread's first column is. First
+    columns are multiples of `run`.
+    """
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    lanes: tuple[int, ...]
+    spread: int
+
+    @property
+    def height(self) -> int:
+        """Rows of a thread."""
+        return max(self.rows) + 1
+
+    @property
+    def run(self) -> int:
+        """How many values at a time, a power of two up to four, are neighbours in a row and begin at a multiple of their number."""
+        return next(n for n in (4, 2, 1) if all(self._neighbours(i, n) for i in range(0, len(self.rows), n)))
+
+    def _neighbours(self, first: int, count: int) -> bool:
+        column = self.columns[first]
+        return (column % count == 0 and self.rows[first:first + count] == (self.rows[first],) * count
+                and self.columns[first:first + count] == tuple(range(column, column + count)))
+
+    @staticmethod
+    def of_mma(columns: int) -> "Share":
+        """Of matrix D of mma.m16n8k16, so many columns wide: value 4j+2h+i is at row h, column 8j+i."""
+        values = range(columns // 2)
+        return Share(tuple(i // 2 % 2 for i in values), tuple(i // 4 * 8 + i % 2 for i in values), (1, 2), 6)
 
 
 @dataclass(frozen=True)
@@ -31,29 +64,31 @@ class Rows:
 
     @staticmethod
     def of(values: Sequence[ir.Value]) -> "Rows":
-        return Rows(tuple(values[:ROWS]), tuple(values[ROWS:2 * ROWS]))
+        half = len(values) // 2
+        return Rows(tuple(values[:half]), tuple(values[half:]))
 
 
 class OnlineSoftmax:
     """Emits steps of a softmax of scale * score. bounded: no score is near the ends of f32, so one fused operation gives the exponent."""
 
-    def __init__(self, scale: float, bounded: bool, warp: int) -> None:
-        self.warp, self.bounded = warp, bounded
+    def __init__(self, scale: float, bounded: bool, warp: int, share: Share) -> None:
+        self.warp, self.bounded, self.share = warp, bounded, share
         self.f32 = ir.F32Type.get()
         self.unit = self._number(scale * log2(e))
 
     def start(self) -> Rows:
         """Before any key: a maximum below all, no sum."""
-        return Rows((self._number(_LEAST_BOUNDED if self.bounded else _LEAST),) * ROWS, (self._number(0.0),) * ROWS)
+        count = self.share.height
+        return Rows((self._number(_LEAST_BOUNDED if self.bounded else _LEAST),) * count, (self._number(0.0),) * count)
 
     def step(self, scores: Sequence[ir.Value], rows: Rows) -> tuple[list[ir.Value], Rows, list[ir.Value]]:
         """(exponentials in the places of the scores, the rows after them, per row the factor that what was before is scaled by)."""
         weights: list[ir.Value] = list(scores)
         peaks, totals, factors = [], [], []
-        for h in range(ROWS):
-            own = [i for i in range(len(scores)) if i // 2 % 2 == h]
+        for h in range(self.share.height):
+            own = [i for i, row in enumerate(self.share.rows) if row == h]
             peak = arith.MaxNumFOp(rows.peak[h], self._joined([scores[i] for i in own], arith.MaxNumFOp)).result
-            for distance in (1, 2):
+            for distance in self.share.lanes:
                 peak = arith.MaxNumFOp(peak, shuffle_xor(peak, distance, self.warp)).result
             factor = exp2(arith.MulFOp(arith.SubFOp(rows.peak[h], peak).result, self.unit).result)
             less = arith.NegFOp(arith.MulFOp(peak, self.unit).result).result
@@ -72,7 +107,7 @@ class OnlineSoftmax:
         """Per row the whole sum, in all its threads."""
         found = []
         for total in rows.total:
-            for distance in (1, 2):
+            for distance in self.share.lanes:
                 total = arith.AddFOp(total, shuffle_xor(total, distance, self.warp)).result
             found.append(total)
         return found
@@ -99,9 +134,9 @@ def exp2(x: ir.Value) -> ir.Value:
     return math.Exp2Op(x, fastmath=arith.FastMathFlags.afn).result
 
 
-def scaled(values: Sequence[ir.Value], factors: Sequence[ir.Value]) -> list[ir.Value]:
-    """A fragment with each row times its factor."""
-    return [arith.MulFOp(v, factors[i // 2 % 2]).result for i, v in enumerate(values)]
+def scaled(values: Sequence[ir.Value], factors: Sequence[ir.Value], share: Share) -> list[ir.Value]:
+    """A share with each row times its factor."""
+    return [arith.MulFOp(v, factors[row]).result for v, row in zip(values, share.rows, strict=True)]
 
 
 def as_left_factor(weights: Sequence[ir.Value], element: ir.Type) -> list[list[ir.Value]]:
@@ -115,4 +150,4 @@ def as_left_factor(weights: Sequence[ir.Value], element: ir.Type) -> list[list[i
     return [pairs[i:i + 4] for i in range(0, len(pairs), 4)]
 
 
-__all__ = ["ROWS", "OnlineSoftmax", "Rows", "as_left_factor", "exp2", "scaled"]
+__all__ = ["OnlineSoftmax", "Rows", "Share", "as_left_factor", "exp2", "scaled"]

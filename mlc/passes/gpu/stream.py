@@ -1,17 +1,15 @@
-"""What every lowering of a task.stream shares: which steps of keys a block needs, and a thread's scores and results.
-
-A thread has two rows of the block's tile and pairs of neighbouring columns of them, laid out like matrix D of mma.m16n8k16.
-"""
+"""What every lowering of a task.stream shares: which steps of keys a block needs, and a thread's share of the scores and results."""
 
 from collections.abc import Sequence
+from math import gcd
 
 from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import arith, ir, scf, vector
 from mlc.layout.linear import Linear
 from mlc.passes.gpu.block import Block, delinearize
 from mlc.passes.gpu.foreach import ThreadBody
-from mlc.passes.gpu.hopper.emit import Int, add, compare, div, i32_type, mul, value
-from mlc.passes.gpu.softmax import ROWS
+from mlc.passes.gpu.hopper.emit import Int, add, compare, div, i32_type, mul, value, when
+from mlc.passes.gpu.softmax import Share
 from mlc.passes.task.body import Lanes
 from mlc.passes.task.flat import index_constant
 from mlc.passes.tile.model import volume
@@ -97,10 +95,10 @@ class StreamParts:
     def _points(self, row: int) -> list[ir.Value]:
         return [self.row_indices[row].get(d, index_constant(0)) for d in range(self.points)]
 
-    def scores(self, products: Sequence[ir.Value], step: Int) -> list[ir.Value]:
+    def scores(self, products: Sequence[ir.Value], share: Share, step: Int) -> list[ir.Value]:
         """The scores (before the scale) of a step's products: -inf where a row does not see the key."""
         first = value(mul(step, self.step))
-        found = list(products) if self.plain else self._scored(products, first)
+        found = list(products) if self.plain else self._scored(products, share, first)
         if not self.seen:
             return found
         whole: ir.Value | None = None
@@ -114,61 +112,62 @@ class StreamParts:
         with ir.InsertionPoint(branch.then_block):
             scf.YieldOp(found)
         with ir.InsertionPoint(branch.else_block):
-            scf.YieldOp(self._hidden(found, first))
+            scf.YieldOp(self._hidden(found, share, first))
         return list(branch.results)
 
-    def _hidden(self, scores: Sequence[ir.Value], first: ir.Value) -> list[ir.Value]:
+    def _hidden(self, scores: Sequence[ir.Value], share: Share, first: ir.Value) -> list[ir.Value]:
         nothing = arith.ConstantOp(ir.F32Type.get(), float("-inf")).result
         found = list(scores)
         for e, limits in zip(self.seen, self.limits):
             c = e.coefficients[self.key]
             at = [add(limit, mul(first, c)) if c else limit for limit in limits]
-            for i, x in enumerate(found):
-                column = i // 4 * 8 + i % 2
-                found[i] = arith.SelectOp(compare("sge", at[i // 2 % ROWS], -c * column), x, nothing).result
+            for i, (row, column) in enumerate(zip(share.rows, share.columns)):
+                found[i] = arith.SelectOp(compare("sge", at[row], -c * column), found[i], nothing).result
         return found
 
-    def _scored(self, products: Sequence[ir.Value], first: ir.Value) -> list[ir.Value]:
-        """What the score region makes of pairs of products, or of single ones where keys may lie beyond the end."""
+    def _scored(self, products: Sequence[ir.Value], share: Share, first: ir.Value) -> list[ir.Value]:
+        """What the score region makes of neighbouring products, or of single ones where keys may lie beyond the end."""
         index, arguments = ir.IndexType.get(), list(self.score.block.arguments)
-        pairs = self.keys % self.step == 0
-        two, found = ir.VectorType.get([2], ir.F32Type.get()), []
-        for i in range(0, len(products), 2):
-            points = self._points(i // 2 % ROWS)
-            keys = [value(add(add(first, self.column), i // 4 * 8 + k)) for k in range(1 if pairs else 2)]
-            if not pairs:
-                keys = [arith.MinUIOp(k, value(self.keys - 1)).result for k in keys]
-            parts = [vector.FromElementsOp(two, list(products[i:i + 2])).result] if pairs else list(products[i:i + 2])
-            for key, part in zip(keys, parts):
-                env = {**self.team.env, **dict(zip(arguments, [*points, arith.IndexCastUIOp(index, key).result, part]))}
-                result = self.score.ops(self.score.block, Lanes(arguments[self.key], 2) if pairs else Lanes(None, 1), env)[0]
-                found += [vector.ExtractOp(result, [], [k]).result for k in range(2)] if pairs else [result]
+        count = share.run if self.keys % self.step == 0 else 1
+        type_, found = ir.VectorType.get([count], ir.F32Type.get()), []
+        for i in range(0, len(products), count):
+            key = value(add(add(first, self.column), share.columns[i]))
+            if self.keys % self.step:
+                key = arith.MinUIOp(key, value(self.keys - 1)).result
+            part = vector.FromElementsOp(type_, list(products[i:i + count])).result if count > 1 else products[i]
+            env = {**self.team.env, **dict(zip(arguments, [*self._points(share.rows[i]), arith.IndexCastUIOp(index, key).result, part]))}
+            result = self.score.ops(self.score.block, Lanes(arguments[self.key] if count > 1 else None, count), env)[0]
+            found += [vector.ExtractOp(result, [], [k]).result for k in range(count)] if count > 1 else [result]
         return found
 
-    def store(self, sums: Sequence[ir.Value], totals: Sequence[ir.Value]) -> None:
-        """Stores the results of a thread's weighted sums, in pairs of columns; padding is dropped."""
-        index, arguments = ir.IndexType.get(), list(self.result.block.arguments)
-        width = self.extents[self.column_loop]
-        two = ir.VectorType.get([2], ir.F32Type.get())
-        column = arith.IndexCastUIOp(index, self.column).result
-        for h in range(ROWS):
-            own = [i for i in range(0, len(sums), 2) if i // 2 % ROWS == h and i // 4 * 8 < width]
-
-            def emit(h: int = h, own: Sequence[int] = own) -> None:
-                points = self._points(h)
-                for i in own:
-                    points[self.column_loop] = arith.AddIOp(column, index_constant(i // 4 * 8)).result
-                    pair = vector.FromElementsOp(two, list(sums[i:i + 2])).result
-                    env = {**self.team.env, **dict(zip(arguments, [*points, pair, totals[h]]))}
-                    self.result.ops(self.result.block, Lanes(arguments[self.column_loop], 2), env)
-
+    def store(self, sums: Sequence[ir.Value], share: Share, totals: Sequence[ir.Value]) -> None:
+        """Stores the results of a thread's weighted sums, neighbouring columns together; padding is dropped."""
+        for h in range(share.height):
             if self.count == self.rows:
-                emit()
+                self._store_row(h, sums, share, totals[h])
                 continue
-            real = scf.IfOp(compare("ult", self.row_numbers[h], self.count))
-            with ir.InsertionPoint(real.then_block):
-                emit()
-                scf.YieldOp([])
+            when(compare("ult", self.row_numbers[h], self.count), lambda h=h: self._store_row(h, sums, share, totals[h]))
+
+    def _store_row(self, row: int, sums: Sequence[ir.Value], share: Share, total: ir.Value) -> None:
+        width, points = self.extents[self.column_loop], self._points(row)
+        arguments = list(self.result.block.arguments)
+        count = gcd(share.run, width)
+        type_ = ir.VectorType.get([count], ir.F32Type.get())
+
+        def emit(i: int) -> None:
+            column = value(add(self.column, share.columns[i]))
+            points[self.column_loop] = arith.IndexCastUIOp(ir.IndexType.get(), column).result
+            part = vector.FromElementsOp(type_, list(sums[i:i + count])).result if count > 1 else sums[i]
+            env = {**self.team.env, **dict(zip(arguments, [*points, part, total]))}
+            self.result.ops(self.result.block, Lanes(arguments[self.column_loop] if count > 1 else None, count), env)
+
+        for i in range(0, len(sums), count):
+            if share.rows[i] != row or share.columns[i] >= width:
+                continue
+            if share.columns[i] + share.spread + count <= width:
+                emit(i)
+            else:
+                when(compare("ult", value(add(self.column, share.columns[i])), width), lambda i=i: emit(i))
 
 
 __all__ = ["StreamParts"]

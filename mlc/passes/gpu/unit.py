@@ -1,8 +1,10 @@
 """The matrix unit of a product: an atom that the target has, and the way that factors take to its registers."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from mlc.ir.mlir import ir
+from mlc.layout.chain import Chain, chain_of
 from mlc.layout.fragments import ATOMS, Atom, Fragment
 from mlc.passes.gpu.block import WIDEST
 from mlc.passes.gpu.contraction import Product
@@ -52,9 +54,24 @@ class Unit:
         assert self.atom.b is not None
         return self.atom.b
 
+    @cached_property
+    def chain(self) -> Chain | None:
+        """How its sums are a factor of the next product, if they can be."""
+        return chain_of(self.atom, neighbours=not self.streams)
+
     def vector(self, buffer: ir.Value) -> int:
         """Depth points that a lane reads at once where it reads fragments as vectors: 16 bytes, or an atom's if those are more."""
         return max(WIDEST // element_bytes(buffer), self.a.size)
+
+
+def chained_units(target: Target) -> dict[str, Unit]:
+    """Per element type of factors: the target's unit whose sums, narrowed to it, are a factor of the next product."""
+    found: dict[str, Unit] = {}
+    for name in target.atoms:
+        unit = Unit.named(name, target)
+        if unit.atom.output == "f32" and unit.chain is not None:
+            found.setdefault(unit.atom.input, unit)
+    return found
 
 
 def unit_for(product: Product | None, c: ir.Value, target: Target) -> Unit | None:

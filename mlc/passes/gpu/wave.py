@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from math import gcd
 
 from mlc.ir.mlir import amdgpu, arith, gpu, ir, scf, vector
-from mlc.layout.fragments import Term
+from mlc.layout.fragments import Atom, Term
 from mlc.passes.gpu.block import WIDEST, delinearize
 from mlc.passes.gpu.plan import MmaPlan, Staged
 from mlc.passes.gpu.product import MatrixProduct, Side
@@ -32,7 +32,7 @@ class WaveProduct(MatrixProduct[MmaPlan]):
         accs = self._zeros([plan.unit.atom.c.size])
         sides = [(s, s.staged) for s in (self.left, self.right) if s.staged is not None]
         if not sides:
-            return _rolled(loop(plan.steps, 0, 1, accs, lambda i, *c: self._compute(i, index_constant(0), c)))
+            return rolled(loop(plan.steps, 0, 1, accs, lambda i, *c: self._compute(i, index_constant(0), c)))
 
         def store(values: list[list[ir.Value]], slot: ir.Value) -> None:
             for (side, staged), own in zip(sides, values):
@@ -52,7 +52,7 @@ class WaveProduct(MatrixProduct[MmaPlan]):
             return sums
 
         store(load(index_constant(0)), index_constant(0))
-        accs = _rolled(loop(plan.steps - 1, 0, 1, accs, step))
+        accs = rolled(loop(plan.steps - 1, 0, 1, accs, step))
         gpu.BarrierOp()
         last = index_constant(plan.steps - 1)
         return self._compute(last, self._slot(last), accs)
@@ -193,10 +193,7 @@ class WaveProduct(MatrixProduct[MmaPlan]):
     def _atom(self, a: ir.Value, b: ir.Value, sums: ir.Value) -> ir.Value:
         """Sums + a * b, or its transpose."""
         first, second = (b, a) if self._swapped else (a, b)
-        m, n, k = self.plan.unit.atom.shape
-        if self.plan.unit.atom.name.startswith("wmma"):
-            return amdgpu.WMMAOp(m, n, k, first, second, sums).result
-        return amdgpu.MFMAOp(m, n, k, _scalar(first), _scalar(second), sums, cbsz=0, abid=0).result
+        return wave_atom(self.plan.unit.atom, first, second, sums)
 
     # -- results ----------------------------------------------------------------------------------------------------
     def _store_tile(self, accs: Sequence[ir.Value], start: ir.Value) -> None:
@@ -236,7 +233,7 @@ def _element_part(terms: Sequence[Term], element: int) -> int:
     return sum(t.value(0, element) for t in terms if t.source == "element")
 
 
-def _rolled(results: list[ir.Value]) -> list[ir.Value]:
+def rolled(results: list[ir.Value]) -> list[ir.Value]:
     """The results of a loop that LLVM is not to unroll: it would move the loads of many stages ahead, and run out of registers."""
     owner = results[0].owner
     if not isinstance(owner, ir.Block) and owner.name == "scf.for":
@@ -244,9 +241,17 @@ def _rolled(results: list[ir.Value]) -> list[ir.Value]:
     return results
 
 
+def wave_atom(atom: Atom, a: ir.Value, b: ir.Value, sums: ir.Value) -> ir.Value:
+    """Sums + a * b by one instruction."""
+    m, n, k = atom.shape
+    if atom.name.startswith("wmma"):
+        return amdgpu.WMMAOp(m, n, k, a, b, sums).result
+    return amdgpu.MFMAOp(m, n, k, _scalar(a), _scalar(b), sums, cbsz=0, abid=0).result
+
+
 def _scalar(fragment: ir.Value) -> ir.Value:
     """A fragment as mfma takes it: a lane's only element by itself."""
     return vector.ExtractOp(fragment, [], [0]).result if fragment.type.shape[0] == 1 else fragment
 
 
-__all__ = ["WaveProduct"]
+__all__ = ["WaveProduct", "rolled", "wave_atom"]

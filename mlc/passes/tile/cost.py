@@ -38,7 +38,7 @@ class Pricer:
 
     def price(self, nodes: Sequence[Node], external: set[ir.Value]) -> Plan | None:
         """The cheapest legal plan of a group in topological order, or None. external: results that leave the group."""
-        streams = find_streams(nodes, external) if self.rates.wide else []
+        streams = find_streams(nodes, external) if self.rates.units else []
         key = _key(nodes, external), tuple(_key([n], external) for n in streams)
         if key not in self.known:
             plans = [best_plan(nodes, sink_nodes(nodes, external), external, self.rates)]
@@ -107,7 +107,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
     """The plan for one tile, or None when it is illegal (regions conflict, an output is not covered, a whole tensor is made inside)."""
     regions = propagate(nodes, sinks, tile, inlined)
     producer = {v: n for n in nodes for v in n.results}
-    works = stream_works(nodes, regions, producer, inlined, tile, sinks[-1].shape)
+    works = stream_works(nodes, regions, producer, inlined, tile, sinks[-1].shape, rates)
     if regions is None or None in works or any(inlined.get(n) and n.pad is not None and n.captures[0] in producer for n in nodes):
         return None
     root = sinks[-1]

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from mlc.dtypes import BY_NAME
 from mlc.layout.fragments import ATOMS
+from mlc.passes.gpu.unit import Unit, chained_units
 from mlc.target import Target
 
 LOOSE = 1.4  # of asynchronous copies: 2039 x 2039 x 2039 in f16, by elements, took 2.7 times as long as by pieces (H100)
@@ -77,7 +78,8 @@ class StreamWork:
     """A softmax between two products, streamed (`tile.stream`): what a block does in one step, over all its rows, padding included.
 
     macs: of both products. scores: exponentials. steps: how many, in the mean over the blocks; longest: in the last block to end.
-    workspace: bytes of shared memory. groups: parts of the block that work for themselves.
+    workspace: bytes of shared memory. groups: parts of the block that work for themselves. resident: how many blocks' registers an SM has.
+    wide: whether warpgroups multiply, else warps.
     """
 
     macs: float
@@ -86,6 +88,8 @@ class StreamWork:
     longest: int
     workspace: int
     groups: int
+    resident: int
+    wide: bool
 
 
 class Rates(Protocol):
@@ -94,8 +98,9 @@ class Rates(Protocol):
     atoms: element types of factors that matrix units take, with rows and columns of an atom, and what its multiply-adds cost beside those
     of 16-bit floats. splits: sizes of the last dimension to try for contractions; patches: bytes of it for what is read along another
     dimension than it is written. guards: see `inline_choices`. sector: bytes that memory moves at least. streams: contractions load their
-    factors point by point instead of keeping a block's part in cache. wide: warpgroups multiply. recomputes: what is read twice may be
-    computed twice, to hold less. warp: lanes that share register tiles (0: there are none).
+    factors point by point instead of keeping a block's part in cache. wide: warpgroups multiply. units: by element type, those that can stream
+    a softmax, within `shared` bytes of block memory and `registers` of an SM. recomputes: what is read twice may be computed twice, to hold
+    less. warp: lanes that share register tiles (0: there are none).
     loose: how much more a byte of a factor for matrix units counts for each halving of the 16 bytes that its rows let a copy move.
     """
 
@@ -116,6 +121,15 @@ class Rates(Protocol):
 
     @property
     def wide(self) -> bool: ...
+
+    @property
+    def units(self) -> Mapping[str, Unit]: ...
+
+    @property
+    def shared(self) -> int: ...
+
+    @property
+    def registers(self) -> int: ...
 
     @property
     def recomputes(self) -> bool: ...
@@ -151,6 +165,9 @@ class CpuRates:
     guards: bool = False
     streams: bool = False
     wide: bool = False
+    units: Mapping[str, Unit] = field(default_factory=dict[str, Unit])
+    shared: int = 0
+    registers: int = 0
     recomputes: bool = False
     warp: int = 0
     sector: int = 1
@@ -223,11 +240,14 @@ class GpuRates:
     row_bytes: int = 96 << 10  # that registers of an SM hold beside what they compute
     row_most: int = 128 << 10  # that one block holds of one row
     rows_most: int = 32 << 10  # of several
+    stream_macs: float = 1000.0  # of warps: what they read of shared memory keeps them busy, too
     softmax: float = 20.0  # scores of a stream; those of a group alone
     softmax_alone: float = 9.0
     stream_step: float = 300.0  # latency of a step: a product's, a barrier's
     stream_block: float = 500.0  # before the first step, and after the last
     exchange: float = 100.0  # bytes of sums through shared memory, to where the rest of the kernel reads them
+    units: Mapping[str, Unit] = field(default_factory=dict[str, Unit])
+    registers: int = 1 << 16
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
     patches: tuple[int, ...] = (64,)
     guards: bool = True
@@ -240,7 +260,8 @@ class GpuRates:
     def of(target: Target) -> "GpuRates":
         wide = target.has("wgmma") and target.has("tma")
         return GpuRates(target.sms, target.shared_bytes, _atoms(target), wide, target.warp, stages=4 if target.has("cp.async") else 2,
-                        shares=not target.has("cp.async"), loose=LOOSE if target.has("cp.async") else 1.0)
+                        shares=not target.has("cp.async"), loose=LOOSE if target.has("cp.async") else 1.0, units=chained_units(target),
+                        registers=target.registers)
 
     def price(self, work: Work) -> float | None:
         if work.stream is not None:
@@ -277,11 +298,11 @@ class GpuRates:
         return self.launch + max(-(-each // resident) * alone, each * busy) + self.row_start * each
 
     def _price_stream(self, work: Work, stream: StreamWork) -> float | None:
-        """Keys and values come while the steps before are computed. Two blocks of one group share an SM."""
+        """Keys and values come while the steps before are computed."""
         if work.macs or work.tensor_macs or stream.workspace + work.scratch * 1.2 > self.shared - 2048:
             return None
-        each, resident = -(-work.blocks // self.sms), 2 if stream.groups == 1 and 2 * stream.workspace < self.shared - 2048 else 1
-        products, scores = stream.macs / self.wide_macs, stream.scores / self.softmax
+        each, resident = -(-work.blocks // self.sms), max(1, min(stream.resident, self.shared // max(stream.workspace, 1)))
+        products, scores = stream.macs / (self.wide_macs if stream.wide else self.stream_macs), stream.scores / self.softmax
         step = max(products, scores) + 0.3 * min(products, scores)
         first = max(step, products + stream.scores / stream.groups / self.softmax_alone + self.stream_step)  # nothing to overlap with
         start = self.stream_block + self.phase * work.phases + work.ops / self.ops

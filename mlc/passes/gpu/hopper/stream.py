@@ -30,7 +30,7 @@ from mlc.passes.gpu.hopper.plan import GROUP
 from mlc.passes.gpu.hopper.streaming import Streaming
 from mlc.passes.gpu.hopper.tma import load_box, prefetch_map
 from mlc.passes.gpu.hopper.wgmma import Accumulators
-from mlc.passes.gpu.softmax import OnlineSoftmax, Rows, as_left_factor, scaled
+from mlc.passes.gpu.softmax import OnlineSoftmax, Rows, Share, as_left_factor, scaled
 from mlc.passes.gpu.stream import StreamParts
 
 
@@ -48,6 +48,7 @@ class WarpGroupStream:
         self.q_ready = Barrier(advance(barriers, 2 * Ring.bytes(plan.stages)))
         self.dtype = plan.q.map.dtype
         self.parts = StreamParts(op, team, plan.step, plan.q.tile.extent)
+        self.scored, self.summed = Share.of_mma(plan.step), Share.of_mma(plan.width)
 
     def emit(self) -> None:
         plan = self.plan
@@ -111,7 +112,7 @@ class WarpGroupStream:
         first_row = value(mul(div(thread, GROUP), wgmma.ROWS))
         row, column = value(add(first_row, wgmma.fragment_row(lane))), wgmma.fragment_column(lane)
         parts.place([row, value(add(row, 8))], column)
-        self.softmax = OnlineSoftmax(parts.scale, parts.plain, self.team.warp)
+        self.softmax = OnlineSoftmax(parts.scale, parts.plain, self.team.warp, self.scored)
         self.rows = wgmma.descriptor(plan.q.tile, self.base, wgmma.row_offset(plan.q.tile, first_row))
         self.q_ready.wait(0)
 
@@ -120,7 +121,7 @@ class WarpGroupStream:
         wgmma.fence()
         scores, = wgmma.finish([self._scores(position.stage)])
         self._release(self.k_ring, position.stage)
-        weights, rows, _ = self.softmax.step(parts.scores(scores.values, self.first), self.softmax.start())
+        weights, rows, _ = self.softmax.step(parts.scores(scores.values, self.scored, self.first), self.softmax.start())
         packed = self._pack(weights)
         sums = Accumulators.zeros(plan.width)
 
@@ -135,10 +136,10 @@ class WarpGroupStream:
             sums = self._sums(before.stage, packed, sums)
             scores, = wgmma.finish([scores], pending=1)
             self._release(self.k_ring, position.stage)
-            weights, rows, factors = self.softmax.step(parts.scores(scores.values, j), rows)
+            weights, rows, factors = self.softmax.step(parts.scores(scores.values, self.scored, j), rows)
             sums, = wgmma.finish([sums])
             self._release(self.v_ring, before.stage)
-            return [*position.values(), *rows.values(), *self._pack(weights), *scaled(sums.values, factors)]
+            return [*position.values(), *rows.values(), *self._pack(weights), *scaled(sums.values, factors, self.summed)]
 
         carried = loop(add(self.first, 1), self.stop, 1, [*position.values(), *rows.values(), *packed, *sums.values], step)
         position, rows = Position(*carried[:2]), Rows.of(carried[2:6])
@@ -146,7 +147,7 @@ class WarpGroupStream:
         self.v_ring.full(position.stage).wait(position.parity)
         wgmma.fence()
         sums, = wgmma.finish([self._sums(position.stage, packed, sums)])
-        parts.store(sums.values, self.softmax.totals(rows))
+        parts.store(sums.values, self.summed, self.softmax.totals(rows))
 
     def _pack(self, weights: Sequence[ir.Value]) -> list[ir.Value]:
         element = ir.F16Type.get() if self.dtype == "f16" else ir.BF16Type.get()

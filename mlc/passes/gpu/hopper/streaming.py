@@ -1,6 +1,6 @@
 """The schedule of a task.stream on warpgroups: which ones TMA and wgmma take, and their consumers, steps and pipeline stages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlc.ir.affine import map_to_linear
@@ -8,9 +8,9 @@ from mlc.ir.mlir import ir
 from mlc.passes.gpu.block import divisor
 from mlc.passes.gpu.hopper import wgmma
 from mlc.passes.gpu.hopper.mbarrier import BARRIER_BYTES, Ring
-from mlc.passes.gpu.hopper.operand import Side
+from mlc.passes.gpu.hopper.operand import CHUNK, Side
 from mlc.passes.gpu.hopper.panels import Panels, panels_of
-from mlc.passes.gpu.hopper.plan import GROUP
+from mlc.passes.gpu.hopper.plan import ATOM, GROUP
 from mlc.passes.gpu.plan import is_shared
 from mlc.passes.tile.model import volume
 from mlc.target import Target
@@ -39,6 +39,10 @@ class Streaming:
         return self.q.tile.extent // wgmma.ROWS
 
     @property
+    def atom(self) -> str:
+        return ATOM
+
+    @property
     def workers(self) -> int:
         """Threads that multiply; the producer's warpgroup follows them."""
         return GROUP * self.consumers
@@ -46,6 +50,11 @@ class Streaming:
     @property
     def threads(self) -> int:
         return self.workers + GROUP
+
+    @property
+    def height(self) -> int:
+        """Rows of a block, with padding."""
+        return self.q.tile.extent
 
     @property
     def depth(self) -> int:
@@ -117,10 +126,10 @@ def stream_plan(op: ir.Operation) -> Streaming | None:
     return None if found is None else replace(found, stages=view.py("stages") or 2)
 
 
-def choose_streaming(op: ir.Operation, target: Target, budget: int) -> Streaming | None:
-    """The schedule with as many stages as fit in `budget` bytes and are of use."""
+def choose_streaming(op: ir.Operation, target: Target, budget: int, alignment: Mapping[ir.Value, int]) -> Streaming | None:
+    """The schedule with as many stages as fit in `budget` bytes and are of use. alignment: bytes, of the factors' buffers."""
     plan = stream_plan(op) if target.has("wgmma") and target.has("tma") else None
-    if plan is None:
+    if plan is None or any(alignment.get(b, 0) % CHUNK for b in list(op.operands)[:3]):
         return None
     for stages in range(min(MOST_STAGES, max(plan.steps, 1)), 0, -1):
         found = replace(plan, stages=stages)
