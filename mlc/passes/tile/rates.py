@@ -98,9 +98,9 @@ class Rates(Protocol):
     atoms: element types of factors that matrix units take, with rows and columns of an atom, and what its multiply-adds cost beside those
     of 16-bit floats. splits: sizes of the last dimension to try for contractions; patches: bytes of it for what is read along another
     dimension than it is written. guards: see `inline_choices`. sector: bytes that memory moves at least. streams: contractions load their
-    factors point by point instead of keeping a block's part in cache. wide: warpgroups multiply. units: by element type, those that can stream
-    a softmax, within `shared` bytes of block memory and `registers` of an SM. recomputes: what is read twice may be computed twice, to hold
-    less. warp: lanes that share register tiles (0: there are none).
+    factors point by point instead of keeping a block's part in cache. wide: warpgroups multiply. units: by element type, those that can
+    stream a softmax, within `shared` bytes of block memory and `registers` of an SM. recomputes: what is read twice may be computed twice,
+    to hold less. warp: lanes that share register tiles (0: there are none).
     loose: how much more a byte of a factor for matrix units counts for each halving of the 16 bytes that its rows let a copy move.
     """
 
