@@ -48,6 +48,18 @@ def test_what_lies_behind_the_rows_is_not_read() -> None:
     assert not np.any(simulated(a, b)[0])
 
 
+def test_a_factor_that_the_kernel_moves_stays() -> None:
+    """The first factor is read through a transposition, which is no kernel of its own; the second is copied."""
+    a, b = numbers(4, 519, 128), numbers(519, 1023, seed=1)
+
+    def build(x: Any, y: Any) -> Any:
+        return graph.matmul(graph.transpose(x, perm=[0, 2, 1]), y, transpose_a=False, transpose_b=False)
+
+    simulated = compile_gpu(build, a, b)
+    assert on_warpgroups(simulated) and len(simulated.kernels) == 2
+    agrees(simulated(a, b)[0], a.swapaxes(1, 2).astype(np.float32) @ b.astype(np.float32))
+
+
 def test_small_products_stay_as_they_are() -> None:
     a, b = numbers(67, 67), numbers(67, 67, seed=1)
     simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=False), a, b)

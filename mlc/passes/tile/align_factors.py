@@ -41,7 +41,7 @@ class AlignFactors(Pass):
         copies: _Copies = {}
         for op in [o for o in operations(module.operation) if o.name == "tile.graph"]:
             products = [n for n in body_nodes(op) or () if n.contraction]
-            if len(products) == 1 and all(isinstance(r.value.owner, ir.Block) for r in products[0].reads):
+            if len(products) == 1:
                 _visit(op, products[0], pricer, copies)
         if copies:
             Connect().run(module, ctx)  # what is worth joining may be another now
@@ -67,16 +67,16 @@ def _visit(graph: ir.Operation, node: Node, pricer: Pricer, copies: _Copies) -> 
     if before is None or not any(layouts):
         return
     made: dict[tuple[ir.Value, _Layout], ir.Operation] = {}
-    factors: list[ir.Value] = []
+    factors: list[ir.Value | None] = []
     with graph.location, ir.InsertionPoint(graph):
         for read, layout in zip(node.reads, layouts):
-            source = graph.operands[read.value.arg_number]
+            known = None
             if layout is not None:
+                source = graph.operands[read.value.arg_number]
                 known = made.get((source, layout)) or copies.get((source, layout))
                 if known is None or known.block != graph.block:
                     known = made[source, layout] = _copy(source, layout)
-                source = known.results[0]
-            factors.append(source)
+            factors.append(None if known is None else known.results[0])
         new = _rewritten(graph, node, factors, layouts)
     prices = [_price(op, pricer) for op in (new, *made.values()) if op == new or not is_weight(op.results[0])]
     if any(p is None for p in prices) or sum(p for p in prices if p is not None) >= before:
@@ -90,9 +90,9 @@ def _visit(graph: ir.Operation, node: Node, pricer: Pricer, copies: _Copies) -> 
 
 
 def _layout(read: Read, node: Node) -> _Layout | None:
-    """The layout of a factor's copy; None where its rows are whole pieces already, or no dimension is a reduction's."""
+    """The layout of a factor's copy; None where it is made in the kernel, its rows are whole pieces, or no dimension is a reduction's."""
     depth = [d for d, terms in enumerate(read.terms) if any(i >= len(node.shape) and c == 1 for i, c in terms)]
-    if read.piece == PIECE or not depth:
+    if not isinstance(read.value.owner, ir.Block) or read.piece == PIECE or not depth:
         return None
     last = depth[-1] if depth[-1] == len(read.shape) - 1 else max(depth, key=lambda d: read.shape[d])
     grain = PIECE // read.element_bytes
@@ -125,19 +125,22 @@ def _copy(source: ir.Value, layout: _Layout) -> ir.Operation:
     return made.value.owner.operation
 
 
-def _rewritten(graph: ir.Operation, node: Node, factors: Sequence[ir.Value], layouts: Sequence[_Layout | None]) -> ir.Operation:
-    """The graph with these factors of its product, in front of the old one."""
+def _rewritten(graph: ir.Operation, node: Node, factors: Sequence[ir.Value | None], layouts: Sequence[_Layout | None]) -> ir.Operation:
+    """The graph with these factors of its product, where there are new ones, in front of the old one."""
     block = graph.regions[0].blocks[0]
-    kept = [a for a in block.arguments if any(u.owner.operation != node.op for u in a.uses)]
-    operands = [*[graph.operands[a.arg_number] for a in kept], *factors]
+    stays = {r.value for r, f in zip(node.reads, factors) if f is None}
+    kept = [a for a in block.arguments if a in stays or any(u.owner.operation != node.op for u in a.uses)]
+    operands = [*[graph.operands[a.arg_number] for a in kept], *(f for f in factors if f is not None)]
     new = tile.GraphOp.build(operands, [r.type for r in graph.results]).operation
     body = new.regions[0].blocks.append(*[v.type for v in operands])
     env: dict[ir.Value, ir.Value] = dict(zip(kept, body.arguments))
     with ir.InsertionPoint(body):
         for view in block.operations:
             if view.operation == node.op:
+                added = iter(list(body.arguments)[len(kept):])
+                values = [env[r.value] if f is None else next(added) for r, f in zip(node.reads, factors)]
                 with node.op.location:
-                    env[node.results[0]] = _product(node, list(body.arguments)[len(kept):], layouts)
+                    env[node.results[0]] = _product(node, values, layouts)
             else:
                 clone(view.operation, env)
     return new
