@@ -29,8 +29,9 @@ def test_copies_make_whole_pieces(name: str, target: str) -> None:
     batches, (m, n, k), ta, tb, kernels = SHAPES[name]
     a, b = numbers(*batches, *((k, m) if ta else (m, k))), numbers(*batches, *((n, k) if tb else (k, n)), seed=1)
     simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=ta, transpose_b=tb), a, b, target=target)
-    assert len(simulated.kernels) == kernels
-    assert on_warpgroups(simulated) == (target == "cuda:sm_90a")
+    wide = target == "cuda:sm_90a"  # warpgroups need both copies, cp.async gains by each alone
+    assert on_warpgroups(simulated) == wide
+    assert len(simulated.kernels) == kernels if wide else min(2, kernels) <= len(simulated.kernels) <= kernels
     turned = [x.swapaxes(-1, -2) if t else x for x, t in ((a, ta), (b, tb))]
     agrees(simulated(a, b)[0], turned[0].astype(np.float32) @ turned[1].astype(np.float32))
 

@@ -8,6 +8,7 @@ cheaper than what the product gains. The pass follows connect: a factor that is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import ClassVar
 
 from mlc.dialects import tile
@@ -62,11 +63,28 @@ _Copies = dict[tuple[ir.Value, _Layout], ir.Operation]  # what has been copied a
 
 
 def _visit(graph: ir.Operation, node: Node, pricer: Pricer, copies: _Copies) -> None:
-    layouts = [_layout(r, node) for r in node.reads]
-    before = _price(graph, pricer)
-    if before is None or not any(layouts):
-        return
-    made: dict[tuple[ir.Value, _Layout], ir.Operation] = {}
+    best, price = None, _price(graph, pricer)
+    for layouts in product(*(dict.fromkeys((_layout(r, node), None)) for r in node.reads)):
+        if price is None or not any(layouts):
+            continue
+        new, made = found = _variant(graph, node, layouts, copies)
+        prices = [_price(op, pricer) for op in (new, *made.values()) if op == new or not is_weight(op.results[0])]
+        total = sum(p for p in prices if p is not None)
+        if all(p is not None for p in prices) and total < price:
+            best, found, price = found, best, total
+        if found is not None:
+            for op in (found[0], *reversed(found[1].values())):
+                op.erase()
+    if best is not None:
+        copies |= best[1]
+        for old, result in zip(graph.results, best[0].results):
+            old.replace_all_uses_with(result)
+        graph.erase()
+
+
+def _variant(graph: ir.Operation, node: Node, layouts: Sequence[_Layout | None], copies: _Copies) -> tuple[ir.Operation, _Copies]:
+    """The graph with factors in these layouts, in front of the old one, and the copies that are new."""
+    made: _Copies = {}
     factors: list[ir.Value | None] = []
     with graph.location, ir.InsertionPoint(graph):
         for read, layout in zip(node.reads, layouts):
@@ -77,16 +95,7 @@ def _visit(graph: ir.Operation, node: Node, pricer: Pricer, copies: _Copies) -> 
                 if known is None or known.block != graph.block:
                     known = made[source, layout] = _copy(source, layout)
             factors.append(None if known is None else known.results[0])
-        new = _rewritten(graph, node, factors, layouts)
-    prices = [_price(op, pricer) for op in (new, *made.values()) if op == new or not is_weight(op.results[0])]
-    if any(p is None for p in prices) or sum(p for p in prices if p is not None) >= before:
-        for op in (new, *reversed(made.values())):
-            op.erase()
-        return
-    copies |= made
-    for old, result in zip(graph.results, new.results):
-        old.replace_all_uses_with(result)
-    graph.erase()
+        return _rewritten(graph, node, factors, layouts), made
 
 
 def _layout(read: Read, node: Node) -> _Layout | None:
