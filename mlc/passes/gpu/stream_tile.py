@@ -80,12 +80,9 @@ class CopiedTile(StreamTile):
                     loaded = arith.SelectOp(inside, loaded, self._zero(self.element)).result
                 memref.StoreOp(loaded, self.memory, [target])
                 return
-            bypass = {"bypassL1": True} if v * self.bytes == WIDEST else {}
-            if inside is not None:
-                present = arith.SelectOp(inside, index_constant(v), index_constant(0)).result
-                nvgpu.DeviceAsyncCopyOp(self.memory, [target], self.source, [source], v, srcElements=present, **bypass)
-            else:
-                nvgpu.DeviceAsyncCopyOp(self.memory, [target], self.source, [source], v, **bypass)
+            present = None if inside is None else arith.SelectOp(inside, index_constant(v), index_constant(0)).result
+            bypass = v * self.bytes == WIDEST or None
+            nvgpu.DeviceAsyncCopyOp(self.memory, [target], self.source, [source], v, srcElements=present, bypassL1=bypass)
 
         count, threads = volume(shape), self.team.threads
         for i in range(-(-count // threads)):
