@@ -2,7 +2,7 @@
 
 TMA and the asynchronous copies move 16 bytes at a time, from multiples of 16 bytes on, so a matrix of 2039 columns of f16 comes element
 by element. In the copy a reduction's dimension is the last one: then tiles of rows and columns may begin anywhere. Its rows are longer than
-the reduction, and what lies behind it is never read. A weight is copied at compile time, any other factor by a kernel, which has to be
+the reduction, and what lies behind it is never read; long ones are whole cache lines, of which a stage's rows then touch fewer. A weight is copied at compile time, any other factor by a kernel, which has to be
 cheaper than what the product gains. The pass follows connect: a factor that is computed in the product's own kernel needs no copy.
 """
 
@@ -59,6 +59,9 @@ class _Layout:
         return (*(old[d] for d in self.order[:-1]), self.row)
 
 
+LINE = 128  # bytes of a cache line
+LONG = 4 * LINE  # rows that may be filled up to whole lines: they grow by a fifth at most
+
 _Copies = dict[tuple[ir.Value, _Layout], ir.Operation]  # what has been copied already
 
 
@@ -104,7 +107,7 @@ def _layout(read: Read, node: Node) -> _Layout | None:
     if not isinstance(read.value.owner, ir.Block) or read.piece == PIECE or not depth:
         return None
     last = depth[-1] if depth[-1] == len(read.shape) - 1 else max(depth, key=lambda d: read.shape[d])
-    grain = PIECE // read.element_bytes
+    grain = (PIECE if read.shape[last] * read.element_bytes < LONG else LINE) // read.element_bytes
     return _Layout((*(d for d in range(len(read.shape)) if d != last), last), -(-read.shape[last] // grain) * grain)
 
 
