@@ -60,7 +60,7 @@ class _Layout:
 
 
 LINE = 128  # bytes of a cache line
-LONG = 4 * LINE  # rows that may be filled up to whole lines: they grow by a fifth at most
+LONG = 4 * LINE  # rows that may be filled up to whole lines: they grow by a quarter at most
 
 _Copies = dict[tuple[ir.Value, _Layout], ir.Operation]  # what has been copied already
 

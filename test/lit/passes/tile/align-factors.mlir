@@ -61,9 +61,9 @@ func.func @small(%x: tensor<67x67xf16>, %w: tensor<67x67xf16>) -> tensor<67x67xf
 
 // A weight's copy alone: that of the few rows would cost a kernel.
 // CHECK-LABEL: func.func @few_rows
-// CHECK: (tensor<519x1001xf16>) -> tensor<1001x520xf16>
+// CHECK: (tensor<519x1001xf16>) -> tensor<1001x576xf16>
 // CHECK-NOT: tensor<8x520xf16>
-// CHECK: (tensor<8x519xf16>, tensor<1001x520xf16>) -> tensor<8x1001xf16>
+// CHECK: (tensor<8x519xf16>, tensor<1001x576xf16>) -> tensor<8x1001xf16>
 func.func @few_rows(%x: tensor<8x519xf16>) -> tensor<8x1001xf16> {
   %w = "graph.weight"() {key = "w"} : () -> tensor<519x1001xf16>
   %0 = "graph.matmul"(%x, %w) : (tensor<8x519xf16>, tensor<519x1001xf16>) -> tensor<8x1001xf16>
