@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mapping[str, tuple[int, ...]] | None = None,
-            values: Mapping[str, object] | None = None, opt_level: int = 3, threads: int | None = None, cache: bool = True,
-            dump_dir: str | PathLike[str] | None = None, progress: bool | None = None) -> "Executable":
+            values: Mapping[str, object] | None = None, opt_level: int = 3, allow_tf32: bool = False, threads: int | None = None,
+            cache: bool = True, dump_dir: str | PathLike[str] | None = None, progress: bool | None = None) -> "Executable":
     """Compiles an ONNX model and returns a callable.
 
     model: a path, bytes or an onnx.ModelProto. target: `cpu`, `cuda:sm_90a`, `rocm:gfx942`, `rocm:gfx90a,gfx942` (code for both), ...
     shapes: of inputs whose shape the model leaves open. values: of inputs whose *value* decides a shape. threads: of the CPU runtime.
-    cache: use the compile cache.
+    allow_tf32: products of f32 may use tensor cores in tf32; without effect on targets that have no tf32. cache: use the compile cache.
     dump_dir: gets the IR of every level. progress: on stderr once a compile takes a second; None: only if stderr is a terminal.
     Raises a subclass of mlc.errors.MlcError.
     """
@@ -43,6 +43,7 @@ def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mappi
         values={name: np.asarray(value) for name, value in (values or {}).items()},
         dump_dir=None if dump_dir is None else Path(dump_dir),
         opt_level=opt_level,
+        allow_tf32=allow_tf32,
     )
     with Progress("compiling", show=sys.stderr.isatty() if progress is None else progress) as report:
         artifact = build(model, options, cached=cache, report=report).artifact

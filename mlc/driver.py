@@ -45,7 +45,7 @@ class _Stages:
     @staticmethod
     def of(options: CompileOptions, progress: Progress | None) -> "_Stages":
         watch = Instrumentation(dump_dir=options.dump_dir, timing=Timing() if options.timing else None)
-        return _Stages(options, PassContext(options.target), progress, watch)
+        return _Stages(options, PassContext(options.machine), progress, watch)
 
     def enter(self, stage: str) -> None:
         if self.progress is not None:
@@ -65,7 +65,7 @@ def compile_model(model: ModelSource | LoadedModel, options: CompileOptions, *, 
         from mlc.backends.rocm.variants import join  # the only kind of which an artifact holds several
 
         return join([compile_model(model, _alone(options, target), progress=progress) for target in options.targets])
-    backend = backend_of(options.target, options.opt_level)
+    backend = backend_of(options.machine, options.opt_level)
     with make_context() as context:
         stages, imported = _import(model, options, progress, context)
         with ir.Location.unknown():
@@ -87,7 +87,7 @@ def emit(model: ModelSource, options: CompileOptions, level: str, *, progress: P
     """The text of one level: graph, tile, task, or one that the target's backend names (gpu, llvm, asm)."""
     if options.also:
         raise OptionError(f"--emit {level}: target '{Target.name_all(options.targets)}' has several architectures, expected one")
-    backend = backend_of(options.target, options.opt_level)
+    backend = backend_of(options.machine, options.opt_level)
     if level not in (*LEVELS, *backend.levels):
         raise OptionError(f"--emit {level}: target '{options.target}' has the levels {', '.join((*LEVELS, *backend.levels))}")
     with make_context() as context:
@@ -104,7 +104,7 @@ def _import(model: ModelSource | LoadedModel, options: CompileOptions, progress:
     stages = _Stages.of(options, progress)
     stages.enter("import")
     imported = import_model(model, shapes=options.shapes, values=options.values, context=context)
-    stages.ctx = PassContext(options.target, imported.weights)
+    stages.ctx = PassContext(options.machine, imported.weights)
     return stages, imported
 
 
@@ -214,7 +214,8 @@ def _plan_of(built: Built, options: CompileOptions, inputs: Sequence[dict[str, A
         else:
             weight: Weight = weights[key]
             entries.append(_entry(key, weight.dtype.name, weight.shape))
-    return {"target": str(options.target), "inputs": list(inputs), "outputs": list(outputs), "weights": entries, **built.plan}
+    allowed = {"allow_tf32": True} if options.machine != options.target else {}
+    return {"target": str(options.target), **allowed, "inputs": list(inputs), "outputs": list(outputs), "weights": entries, **built.plan}
 
 
 def _entry(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def cache_key(model: ModelSource | LoadedModel, options: CompileOptions) -> str 
     lines = [f"mlc {mlc.__version__} {source_digest()}", *(f"{name} {_version(name)}" for name in TOOLCHAIN)]
     if options.target.kind == "cuda":
         lines += [f"ptxas {ptxas.identity()}"]
-    lines += [*(f"target {target!r}" for target in options.targets), f"opt_level {options.opt_level}"]
+    lines += [*(f"target {target!r}" for target in options.targets), f"opt_level {options.opt_level}",
+              f"allow_tf32 {options.allow_tf32}"]
     lines += [f"shape {name!r} {shape!r}" for name, shape in sorted(options.shapes.items())]
     lines += [f"value {name!r} {_array(value)}" for name, value in sorted(options.values.items())]
     lines += [f"model {_model_digest(loaded)}"]

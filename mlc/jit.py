@@ -1,7 +1,7 @@
 """`mlc.jit(model)`: a callable that compiles when it first meets input shapes, and learns which inputs' values must be compiled in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from mlc.runtime.executor import Executable
 
 
-def jit(model: "ModelSource", target: str | Target = "cpu", *, opt_level: int = 3, threads: int | None = None, cache: bool = True) -> "Jit":
+def jit(model: "ModelSource", target: str | Target = "cpu", *, opt_level: int = 3, allow_tf32: bool = False,
+        threads: int | None = None, cache: bool = True) -> "Jit":
     """A callable that compiles `model` for the shapes it is called with. Nothing is compiled before the first call.
 
     It takes and gives what an Executable does: `f(x)` numpy arrays, `f.run({"x": x}, device=True)` arrays that stay in GPU memory.
-    model: a path, bytes or an onnx.ModelProto. cache: use the compile cache on disk as well.
+    model: a path, bytes or an onnx.ModelProto. allow_tf32: as for `mlc.compile`. cache: use the compile cache on disk as well.
     """
-    return Jit(model, Target.parse(target) if isinstance(target, str) else target, opt_level, threads, cache)
+    asked = CompileOptions(Target.parse(target) if isinstance(target, str) else target, opt_level=opt_level, allow_tf32=allow_tf32)
+    return Jit(model, asked, threads, cache)
 
 
 class Jit:
@@ -32,11 +34,11 @@ class Jit:
     fixed: inputs whose values decide a shape (Reshape's shape, the length of a Range). It grows as compiling asks for them.
     """
 
-    def __init__(self, model: "ModelSource", target: Target, opt_level: int, threads: int | None, cache: bool) -> None:
+    def __init__(self, model: "ModelSource", asked: CompileOptions, threads: int | None, cache: bool) -> None:
         from mlc.frontend.onnx.load import load_model
 
         self._model = load_model(model)
-        self._target, self._opt_level, self._threads, self._cache = target, opt_level, threads, cache
+        self._asked, self._threads, self._cache = asked, threads, cache
         self._made: dict[tuple[object, ...], Executable] = {}
         graph = self._model.proto.graph
         defaults = {*self._model.weights, *self._model.skipped}
@@ -78,7 +80,7 @@ class Jit:
             return [self._value(name, item) for item in value]
         if isinstance(value, bool | int | float):
             return np.asarray(value)
-        found = type_on_device(value, name) if self._target.kind != "cpu" else None
+        found = type_on_device(value, name) if self._asked.target.kind != "cpu" else None
         return host_array(value, name) if found is None else _OnDevice(value, found[0].numpy, found[1])
 
     def executable(self, inputs: Mapping[str, Any]) -> "tuple[Executable, frozenset[str]]":
@@ -113,9 +115,8 @@ class Jit:
         from mlc.api import build
         from mlc.load import executable
 
-        options = CompileOptions(target=self._target, opt_level=self._opt_level,
-                                 shapes={name: _shapes(value) for name, value in values.items() if name not in fixed},
-                                 values={name: value for name, value in values.items() if name in fixed})
+        options = replace(self._asked, shapes={name: _shapes(value) for name, value in values.items() if name not in fixed},
+                          values={name: value for name, value in values.items() if name in fixed})
         return executable(build(self._model, options, cached=self._cache).artifact, self._threads)
 
 

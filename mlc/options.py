@@ -40,7 +40,8 @@ class CompileOptions:
     also: further architectures of the target's kind that the artifact shall hold code for.
     shapes: static shapes of inputs whose shape the model leaves open; for a sequence a list of shapes, None for an empty optional.
     values: arrays (or a list, or None, in the same way) of inputs whose *value* fixes shapes.
-    dump_dir: gets the IR of every level. timing: the driver records the time of every pass.
+    dump_dir: gets the IR of every level. timing: the driver records the time of every pass. allow_tf32: products of f32 may be computed in
+    tf32 (10 bits of fraction, sums in f32); a permission, without effect on targets that do not have it.
     """
 
     target: "Target"
@@ -50,6 +51,12 @@ class CompileOptions:
     timing: bool = False
     opt_level: int = 3
     also: "tuple[Target, ...]" = ()
+    allow_tf32: bool = False
+
+    @property
+    def machine(self) -> "Target":
+        """The target with what the options allow it to do."""
+        return self.target.allowing_tf32() if self.allow_tf32 else self.target
 
     @property
     def targets(self) -> "tuple[Target, ...]":

@@ -24,8 +24,9 @@ class Target:
     vector_bits: widest register a lane-parallel operation works on (GPU: widest load of a thread). cores: hardware threads to use.
     l1, l2: bytes of data cache (GPU: L1 + shared of an SM, whole L2). features: CPU: LLVM feature names beyond the arch level; GPU: what
     backends choose instructions by. sms, shared_bytes (one block's most), registers (32-bit, of an SM), warp: GPU only. atoms: matrix
-    instructions that a warp computes products with (`mlc.layout.fragments`), of each type the one to prefer first. cluster: blocks, at
-    most, that run at once and can wait for each other.
+    instructions that a warp computes products with (`mlc.layout.fragments`), of each type the one to prefer first. tf32: those that join
+    them where a compile allows products of f32 in tf32 (`allowing_tf32`). cluster: blocks, at most, that run at once and can wait for
+    each other.
     """
 
     kind: str
@@ -40,7 +41,12 @@ class Target:
     registers: int = 0
     warp: int = 0
     atoms: tuple[str, ...] = ()
+    tf32: tuple[str, ...] = ()
     cluster: int = 0
+
+    def allowing_tf32(self) -> "Target":
+        """The target whose products of f32 may be computed in tf32; the same one where no instruction does that."""
+        return replace(self, atoms=tuple(dict.fromkeys((*self.atoms, *self.tf32))))
 
     def has(self, feature: str) -> bool:
         return feature in self.features
@@ -130,7 +136,8 @@ def _cuda(arch: str, sms: int, shared_kib: int, l1_kib: int, l2_mib: int, *featu
     ampere = int(arch.removeprefix("sm_").rstrip("a")) >= 80
     common = ("exp2", "mma", "ldmatrix", "cp.async") if ampere else ("exp2",)
     return Target("cuda", arch, 128, cores=0, l1=l1_kib << 10, l2=l2_mib << 20, features=common + features, sms=sms,
-                  shared_bytes=shared_kib << 10, registers=65536, warp=32, atoms=_SYNC if ampere else (), cluster=cluster)
+                  shared_bytes=shared_kib << 10, registers=65536, warp=32, atoms=_SYNC if ampere else (), tf32=_SYNC_TF32 if ampere else (),
+                  cluster=cluster)
 
 
 def _rocm(arch: str, sms: int, registers: int, warp: int, l1_kib: int, l2_mib: int, atoms: tuple[str, ...], *features: str) -> Target:
@@ -139,6 +146,7 @@ def _rocm(arch: str, sms: int, registers: int, warp: int, l1_kib: int, l2_mib: i
 
 
 _SYNC = ("mma.m16n8k16.f16", "mma.m16n8k16.bf16")
+_SYNC_TF32 = ("mma.m16n8k8.tf32",)
 _MFMA = ("mfma.f32_16x16x16_f16", "mfma.f32_16x16x16_bf16", "mfma.f32_16x16x4_f32")
 
 
@@ -176,7 +184,7 @@ _FACTS: dict[str, dict[str, Target]] = {
 }
 
 _OVERRIDABLE = tuple(f.name for f in fields(Target) if f.name not in ("kind", "arch"))
-_LISTS = ("features", "atoms")
+_LISTS = ("features", "atoms", "tf32")
 
 _SEVERAL = ("rocm",)  # kinds of which an artifact can hold code for several architectures
 
@@ -223,8 +231,8 @@ def _override(text: str, item: str) -> tuple[str, int | tuple[str, ...]]:
         raise _unknown(f"unknown target fact '{key}' in '{text}'", key, _OVERRIDABLE)
     if key in _LISTS:
         names = tuple(f for f in value.split("+") if f)
-        known = {atom for rows in _FACTS.values() for row in rows.values() for atom in row.atoms}
-        if key == "atoms" and (unknown := next((n for n in names if n not in known), None)):
+        known = {atom for rows in _FACTS.values() for row in rows.values() for atom in (*row.atoms, *row.tf32)}
+        if key != "features" and (unknown := next((n for n in names if n not in known), None)):
             raise _unknown(f"unknown atom '{unknown}' in '{text}'", unknown, sorted(known))
         return key, tuple(sorted(names)) if key == "features" else names
     if not value.isdecimal():

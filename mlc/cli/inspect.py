@@ -38,7 +38,8 @@ def _model(common: Common, path: str, answer: dict[str, Any]) -> None:
 
 
 def _artifact(common: Common, path: str, answer: dict[str, Any], shown: int) -> None:
-    common.say(f"{path}: compiled by mlc {answer['mlc']} for {answer['target']} (artifact schema {answer['schema']})")
+    allowed = ", products of f32 in tf32" if answer["allow_tf32"] else ""
+    common.say(f"{path}: compiled by mlc {answer['mlc']} for {answer['target']}{allowed} (artifact schema {answer['schema']})")
     rows = [("input", s["name"], tensor(s), "fixed at compile time" if "value" in s else "") for s in answer["inputs"]]
     common.say(table(rows + [("output", s["name"], tensor(s), "") for s in answer["outputs"]]))
     weights = answer["weights"]

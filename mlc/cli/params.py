@@ -57,7 +57,7 @@ def common(function: Command) -> Command:
 
 
 def compiling(function: Command) -> Command:
-    """Adds what decides a compile (--target, --shape, --value, -O, --no-cache), handed over as one `options` request part."""
+    """Adds what decides a compile (--target, --shape, --value, -O, --allow-tf32, --no-cache), handed over as one `options` request part."""
     from functools import wraps
 
     @click.option("--target", default="cpu", show_default=True,
@@ -65,9 +65,12 @@ def compiling(function: Command) -> Command:
     @click.option("--shape", "shapes", multiple=True, metavar="NAME=DIMxDIM", help="Shape of an input that the model leaves open.")
     @click.option("--value", "values", multiple=True, metavar="NAME=2,3|@FILE.npy", help="Value of an input that decides shapes.")
     @click.option("-O", "opt_level", type=click.IntRange(0, 3), default=3, show_default=True, help="0: no optimisation ... 3: all.")
+    @click.option("--allow-tf32", is_flag=True, help="Products of f32 may use tensor cores in tf32 (10 bits of fraction instead of 23). "
+                                                     "No effect on targets without: CPUs, AMD GPUs, NVIDIA GPUs before sm_80.")
     @click.option("--no-cache", is_flag=True, help="Compile even if the result is in the cache, and do not store it.")
     @wraps(function)
-    def wrapped(target: str, shapes: tuple[str, ...], values: tuple[str, ...], opt_level: int, no_cache: bool, **kwargs: Any) -> Any:
+    def wrapped(target: str, shapes: tuple[str, ...], values: tuple[str, ...], opt_level: int, allow_tf32: bool,
+                no_cache: bool, **kwargs: Any) -> Any:
         from mlc.devices import present
         from mlc.target import DEFAULT_ARCH, Target
 
@@ -76,7 +79,8 @@ def compiling(function: Command) -> Command:
         kind = target.partition(",")[0].strip()
         if kind in DEFAULT_ARCH and present(kind) is None:
             click.echo(f"mlc: no GPU for --target {kind} here, compiling for {kind}:{DEFAULT_ARCH[kind]}", err=True)
-        options = {"target": canonical, "shapes": parsed, "values": list(values), "opt_level": opt_level, "cache": not no_cache}
+        options = {"target": canonical, "shapes": parsed, "values": list(values), "opt_level": opt_level, "allow_tf32": allow_tf32,
+                   "cache": not no_cache}
         return function(options=options, **kwargs)
 
     return wrapped

@@ -59,7 +59,7 @@ class Fragment:
 
 @dataclass(frozen=True)
 class Atom:
-    """One matrix instruction: C[m, n] += A[m, k] * B[k, n], element types as `DType` names ("tf32": f32 rounded to 10 bits of fraction).
+    """One matrix instruction: C[m, n] += A[m, k] * B[k, n], element types as `DType` names ("tf32": f32, of whose fraction 10 bits count).
 
     A fragment is None where the operand is not in registers.
     """
@@ -71,6 +71,11 @@ class Atom:
     a: Fragment | None
     b: Fragment | None
     c: Fragment
+
+    @property
+    def element(self) -> str:
+        """The `DType` of factors in memory."""
+        return "f32" if self.input == "tf32" else self.input
 
 
 def _mma_c(rows: int = 16, columns: int = 8) -> Fragment:

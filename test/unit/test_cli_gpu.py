@@ -64,8 +64,8 @@ def test_torch_is_measured_warm_and_cold_as_well(cuda: FakeCuda, saved: Path, mo
     class Peer:
         name = "torch 2"
 
-        def __init__(self, path: str, inputs: Any, on_gpu: bool, threads: int) -> None:
-            assert on_gpu
+        def __init__(self, path: str, inputs: Any, on_gpu: bool, threads: int, allow_tf32: bool) -> None:
+            assert on_gpu and not allow_tf32
 
         def gpu_times(self, count: int, flush: bool) -> list[float]:
             return [2.0 if flush else 1.0] * count

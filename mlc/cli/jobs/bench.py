@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlc.api import build
-from mlc.cli.jobs.common import Answer, Request, make_inputs, options_of
+from mlc.cli.jobs.common import Answer, Request, allows_tf32, make_inputs, options_of
 from mlc.errors import OptionError, ResourceError
 from mlc.load import executable, load
 from mlc.progress import Report
@@ -75,7 +75,8 @@ def _peer(request: Request, exe: Executable, inputs: Mapping[str, Any], threads:
     if request["vs"] == "torch":
         from mlc.cli.jobs.torch_peer import TorchPeer
 
-        torch = TorchPeer(request["model"], inputs, on_gpu=exe.device is not None, threads=threads)
+        torch = TorchPeer(request["model"], inputs, on_gpu=exe.device is not None, threads=threads,
+                          allow_tf32=allows_tf32(exe.plan))
         if exe.device is None:
             return {torch.name: _turns(torch.run)}
         return {torch.name: _counted(lambda count: torch.gpu_times(count, flush=False)),

@@ -37,7 +37,13 @@ def options_of(request: Request) -> CompileOptions:
         dump_dir=None if dump_dir is None else Path(dump_dir),
         timing=request.get("timing", False),
         opt_level=request["opt_level"],
+        allow_tf32=request["allow_tf32"],
     )
+
+
+def allows_tf32(plan: Mapping[str, Any]) -> bool:
+    """Whether a plan's products of f32 may have been computed in tf32."""
+    return plan.get("allow_tf32", False)
 
 
 def build_of(request: Request, report: Report) -> Built:
@@ -80,6 +86,7 @@ def summary(artifact: Artifact) -> Answer:
     largest = sorted(weights, key=lambda s: -s.bytes)[:5]
     return {
         "target": plan["target"],
+        "allow_tf32": allows_tf32(plan),
         "mlc": artifact.manifest.get("mlc"),
         "schema": artifact.manifest.get("schema"),
         "inputs": [_spec(s) for s in specs(artifact, "inputs")],

@@ -42,10 +42,14 @@ class Difference:
         return {**asdict(self), "ok": self.ok}
 
 
-def compare(name: str, found: np.ndarray, expected: np.ndarray, rtol: float | None = None, atol: float | None = None) -> Difference:
-    """NaN equals NaN, an infinity equals itself; a wrong shape or dtype is a problem, not a number."""
+def compare(name: str, found: np.ndarray, expected: np.ndarray, rtol: float | None = None, atol: float | None = None,
+            tf32: bool = False) -> Difference:
+    """NaN equals NaN, an infinity equals itself; a wrong shape or dtype is a problem, not a number.
+
+    tf32: factors of products were rounded to it, to as many bits as f16 has: then f32 has f16's tolerance.
+    """
     dtype = BY_NUMPY[expected.dtype].name if expected.dtype in BY_NUMPY else expected.dtype.name
-    default = TOLERANCES.get(dtype, (0.0, 0.0))
+    default = TOLERANCES.get("f16" if tf32 and dtype == "f32" else dtype, (0.0, 0.0))
     rtol, atol = default[0] if rtol is None else rtol, default[1] if atol is None else atol
     shape = list(expected.shape)
     if found.shape != expected.shape or found.dtype != expected.dtype:

@@ -28,16 +28,19 @@ def import_torch() -> Any:
 class TorchPeer:
     """An ONNX model in torch. Nodes that do not depend on the inputs are computed once; the others on every run, in order.
 
-    inputs: fixed by this, as they are on a GPU copied in before the clock starts. name: for reports.
+    inputs: fixed by this, as they are on a GPU copied in before the clock starts. name: for reports. allow_tf32: also
+    of convolutions, of which torch by itself allows it.
     Raises OptionError without torch or, for `on_gpu`, without its GPU; UnsupportedError that names the ops it has no words for.
     """
 
-    def __init__(self, path: str, inputs: Mapping[str, np.ndarray], on_gpu: bool, threads: int | None = None) -> None:
+    def __init__(self, path: str, inputs: Mapping[str, np.ndarray], on_gpu: bool, threads: int | None = None,
+                 allow_tf32: bool = False) -> None:
         self.torch = torch = import_torch()
         if on_gpu and not torch.cuda.is_available():
             raise OptionError(f"PyTorch {torch.__version__} finds no GPU", hint="install a build of torch for this GPU")
         if threads is not None and not on_gpu:
             torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allow_tf32  # the same permission for both
         self._device = torch.device("cuda" if on_gpu else "cpu")
         self.name = f"torch {torch.__version__.partition('+')[0]}" + (", as one graph" if on_gpu else "")
         graph, opsets = _graph(path)

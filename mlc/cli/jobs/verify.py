@@ -8,7 +8,7 @@ import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from mlc.api import build
-from mlc.cli.jobs.common import Answer, Request, build_of, make_inputs, options_of
+from mlc.cli.jobs.common import Answer, Request, allows_tf32, build_of, make_inputs, options_of
 from mlc.cli.jobs.compare import Difference, compare
 from mlc.cli.jobs.reference import Reference, make_reference
 from mlc.cli.jobs.run import flatten
@@ -29,7 +29,8 @@ def job(request: Request, report: Report) -> Answer:
     expected = flatten(dict(zip([g.name for g in exe.output_groups], reference.run(inputs), strict=True)))
     report("run", 0, 0)
     found = flatten(exe.run(inputs))
-    differences = [compare(name, found[name], np.asarray(array), request["rtol"], request["atol"]) for name, array in expected.items()]
+    differences = [compare(name, found[name], np.asarray(array), request["rtol"], request["atol"], allows_tf32(exe.plan))
+                   for name, array in expected.items()]
     ok = all(d.ok for d in differences)
     first = Divergence(request, inputs, report).find(ok) if request["per_node"] else None
     return {"reference": reference.name, "outputs": [d.as_json() for d in differences], "ok": ok, "first": first}
@@ -68,7 +69,7 @@ class Divergence:
         expected = dict(zip([o.name for o in marked.graph.output], reference.run(self.inputs), strict=True))
         found = exe.run(self.inputs)
         bounds = self.request["rtol"], self.request["atol"]
-        return [(t, compare(t.name, found[t.name], np.asarray(expected[t.name]), *bounds)) for t in tensors]
+        return [(t, compare(t.name, found[t.name], np.asarray(expected[t.name]), *bounds, allows_tf32(exe.plan))) for t in tensors]
 
     def _describe(self, tensor: ValueInfoProto, difference: Difference, *, fused: bool) -> Answer:
         node = next(n for n in self.model.graph.node if tensor.name in n.output)

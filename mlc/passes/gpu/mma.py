@@ -1,13 +1,17 @@
-"""task.mma by mma.sync: a pipeline of asynchronous copies into shared memory feeds warp tiles held in registers."""
+"""task.mma by mma.sync: a pipeline of asynchronous copies into shared memory feeds warp tiles held in registers.
+
+Registers of 32 bits hold two neighbouring factors of 16 bits, or one of f32, which the instruction reads as tf32 (`gpu.tf32`).
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from mlc.ir.mlir import arith, gpu, ir, memref, nvgpu, nvvm, scf, vector
-from mlc.passes.gpu.block import delinearize
-from mlc.passes.gpu.plan import MmaPlan, Staged
+from mlc.passes.gpu.block import WIDEST, delinearize
+from mlc.passes.gpu.plan import MmaPlan, Staged, is_shared
 from mlc.passes.gpu.product import MatrixProduct, Side
 from mlc.passes.gpu.result import ResultTile
+from mlc.passes.gpu.tf32 import rounded
 from mlc.passes.task.flat import affine, index_constant
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import element_bytes, volume
@@ -85,7 +89,7 @@ class TensorCoreProduct(MatrixProduct[MmaPlan]):
     def _copy_vector(self, side: Side, v: int, outer: ir.Value, depth: ir.Value, target: ir.Value) -> None:
         """One copy of v elements; what lies beyond the depth is zero."""
         source, inside = self._source(side, v, outer, depth)
-        if v > 1:
+        if v * element_bytes(side.factor.buffer) >= 4 and not is_shared(side.factor.buffer):
             extra: dict[str, Any] = {}
             if inside is not None:
                 extra["srcElements"] = arith.SelectOp(inside, self._real(side, v, depth), index_constant(0)).result
@@ -118,22 +122,44 @@ class TensorCoreProduct(MatrixProduct[MmaPlan]):
             a = [self._fragment(self.left, step, slot, self.warp_row, plan.warp_rows, i * rows, depth, 4) for i in range(down)]
             b: list[ir.Value] = []
             for j in range(0, across, 2):
-                n = 4 if j + 1 < across else 2
+                n = 4 if j + 1 < across else 2  # registers
                 pair = self._fragment(self.right, step, slot, self.warp_column, plan.warp_columns, j * columns, depth, n)
                 b += [_half(pair, k) for k in (0, 2)] if n == 4 else [pair]
             for i in range(down):
                 for j in range(across):
                     out[i * across + j] = nvgpu.MmaSyncOp(out[i * across + j].type, a[i], b[j], out[i * across + j],
-                                                          [rows, columns, deep]).result
+                                                          [rows, columns, deep], tf32Enabled=plan.unit.atom.input == "tf32").result
         return out
 
     def _fragment(self, side: Side, step: ir.Value, slot: ir.Value, warp: ir.Value, tile: int, outer: int, depth: ir.Value,
                   matrices: int) -> ir.Value:
-        """ldmatrix: `matrices` 8x8 pieces from outer point warp * tile + outer and depth point `depth` of the step.
+        """`matrices` pieces, 8 outer points by 16 bytes of depth, from outer point warp * tile + outer and depth point `depth` of the step.
 
-        Lane l gives the address of row l % 8 of piece l // 8. Pieces of the left factor go down first, those of the right one deep first
-        (PTX ISA, fragments of mma.m16n8k16). Memory that is [depth][outer] is transposed on the way.
+        Pieces of the left factor go down first, those of the right one deep first (PTX ISA, fragments of mma.m16n8k16 and m16n8k8).
+        By ldmatrix lane l gives the address of row l % 8 of piece l // 8. Memory that is [depth][outer] it transposes on the way, if
+        elements have 16 bits; others are loaded one by one.
         """
+        size = element_bytes(side.factor.buffer)
+        if side.staged is None:
+            depth = affine(0, [(step, self.plan.step), (depth, 1)], narrow=True)
+            start = side.source_start
+        else:
+            start = affine(0, [(slot, side.staged.size)], narrow=True)
+        padded = side.outer > side.factor.outer.count
+
+        def place(o: ir.Value, d: ir.Value) -> ir.Value:
+            return affine(0, [(start, 1), (side.outer_offset(o, padded), 1), (side.depth_offset(d), 1)], narrow=True)
+
+        type_ = ir.VectorType.get([matrices, 4 // size], self.element)
+        if side.by_depth and not side.transposes:
+            group, member = delinearize(self.lane, [8, 4])
+            held = []
+            for i in range(matrices):
+                down, deep = (i % 2, i // 2) if side is self.left else (i // 2, i % 2)
+                at = place(affine(outer + 8 * down, [(warp, tile), (group, 1)], narrow=True),
+                           affine(WIDEST // size * deep, [(depth, 1), (member, 1)], narrow=True))
+                held.append(memref.LoadOp(side.memory, [at]).result)
+            return self._as_read(vector.FromElementsOp(type_, held).result)
         pieces = delinearize(self.lane, [4, 8])
         pair = delinearize(pieces[0], [2, 2])
         within, other = (pair[1], pair[0]) if side is self.left else (pair[0], pair[1])
@@ -143,15 +169,12 @@ class TensorCoreProduct(MatrixProduct[MmaPlan]):
             d = affine(0, [(depth, 1), (other, 8), (rows[1], 1)], narrow=True)
         else:
             o = affine(outer, [(warp, tile), (rows[0], 8), (rows[1], 1)], narrow=True)
-            d = affine(0, [(depth, 1), (other, 8)], narrow=True)
-        if side.staged is None:
-            d = affine(0, [(step, self.plan.step), (d, 1)], narrow=True)
-            start = side.source_start
-        else:
-            start = affine(0, [(slot, side.staged.size)], narrow=True)
-        padded = side.outer > side.factor.outer.count
-        at = affine(0, [(start, 1), (side.outer_offset(o, padded), 1), (side.depth_offset(d), 1)], narrow=True)
-        return nvgpu.LdMatrixOp(ir.VectorType.get([matrices, 2], self.element), side.memory, [at], side.by_depth, matrices).result
+            d = affine(0, [(depth, 1), (other, WIDEST // size)], narrow=True)
+        return self._as_read(nvgpu.LdMatrixOp(type_, side.memory, [place(o, d)], side.by_depth, matrices).result)
+
+    def _as_read(self, fragment: ir.Value) -> ir.Value:
+        """A fragment of which the instruction reads what it shall."""
+        return rounded(fragment) if self.plan.unit.atom.input == "tf32" else fragment
 
     # -- results ---------------------------------------------------------------------------------------------------
     def _store_tile(self, accs: Sequence[ir.Value], start: ir.Value) -> None:
@@ -173,5 +196,6 @@ class TensorCoreProduct(MatrixProduct[MmaPlan]):
 
 
 def _half(pair: ir.Value, first: int) -> ir.Value:
-    """Rows first and first + 1 of a vector<4x2>."""
-    return vector.ExtractStridedSliceOp(ir.VectorType.get([2, 2], pair.type.element_type), pair, [first], [2], [1]).result
+    """Rows first and first + 1 of a vector of four."""
+    type_ = ir.VectorType.get([2, *list(pair.type.shape)[1:]], pair.type.element_type)
+    return vector.ExtractStridedSliceOp(type_, pair, [first], [2], [1]).result

@@ -108,7 +108,8 @@ def staged(factor: Factor, unit: Unit, outer: int, step: int, alignment: Mapping
     if unit.streams:
         if is_shared(factor.buffer) or vector * size < 4:
             vector = 1  # asynchronous copies come from global memory, and are no shorter than 4 bytes
-        pitch = (outer if turned else step) + PAD // size
+        # Elements of 32 bits that lie across are read by four depth points and eight outer ones at once.
+        pitch = outer + (8 - outer) % 16 if turned and size == 4 else (outer if turned else step) + PAD // size
         return Staged(turned, vector, pitch, pitch * (step if turned else outer))
     pitch = step + PAD // size
     patch = min(WIDEST // size, step)

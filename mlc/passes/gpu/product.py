@@ -38,7 +38,7 @@ class Side:
             return affine(0, [(index, 1 if staged.by_depth else staged.pitch)], narrow=True)
         loops = self.factor.outer
         if padded:  # rows of padding read the last real ones; their results are dropped
-            index = arith.MinUIOp(index, index_constant(loops.count - (8 if self.by_depth else 1))).result
+            index = arith.MinUIOp(index, index_constant(loops.count - (8 if self.transposes else 1))).result
         return place(loops, index)
 
     def depth_offset(self, index: ir.Value) -> ir.Value:
@@ -50,6 +50,11 @@ class Side:
     @property
     def by_depth(self) -> bool:
         return self.staged.by_depth if self.staged is not None else not self.factor.depth.contiguous
+
+    @property
+    def transposes(self) -> bool:
+        """Whether ldmatrix reads eight outer points from a multiple of eight on: it transposes elements of 16 bits only."""
+        return self.by_depth and element_bytes(self.factor.buffer) == 2
 
 
 class MatrixProduct(ABC, Generic[Plan]):

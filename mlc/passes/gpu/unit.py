@@ -70,7 +70,7 @@ def chained_units(target: Target) -> dict[str, Unit]:
     for name in target.atoms:
         unit = Unit.named(name, target)
         if unit.atom.output == "f32" and unit.chain is not None:
-            found.setdefault(unit.atom.input, unit)
+            found.setdefault(unit.atom.element, unit)
     return found
 
 
@@ -83,5 +83,5 @@ def unit_for(product: Product | None, c: ir.Value, target: Target) -> Unit | Non
     if len(kinds) > 1 or any(extent > 1 and a == b == 1 for extent, a, b, _ in product.batch):
         return None
     wanted = (*kinds, str(c.type.element_type))
-    name = next((n for n in target.atoms if (ATOMS[n].input, ATOMS[n].output) == wanted), None)
+    name = next((n for n in target.atoms if (ATOMS[n].element, ATOMS[n].output) == wanted), None)
     return None if name is None else Unit.named(name, target)

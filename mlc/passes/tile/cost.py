@@ -262,7 +262,7 @@ def _wide(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
             return None
         sides.append(Side(read.shape, read.element_type, read.indices, bounded))
     extents = (*at.extents, *node.over)
-    if len(sides) != 2 or sides[0].dtype != sides[1].dtype or sides[0].dtype not in ("f16", "bf16"):
+    if len(sides) != 2:
         return None
     found = staging(sides[0], sides[1], extents, len(at.extents))
     if found is None or any(_begins_between(boxes, node, at) for boxes in (found.left, found.right)):

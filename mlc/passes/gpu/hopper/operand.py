@@ -107,6 +107,8 @@ def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> S
 
     None where they cannot, or where the tile is too small or shallow to be worth it.
     """
+    if left.dtype != right.dtype or left.dtype not in wgmma.TYPES:
+        return None
     left, right = (side.moving(extents) for side in (left, right))
     used = [{i for e in side.places for i, c in enumerate(e.coefficients) if c} for side in (left, right)]
     loops = [d for d in range(parallel) if extents[d] > 1]

@@ -10,6 +10,7 @@ from mlc.ir.mlir import arith, ir, nvvm
 from mlc.layout.wgmma import SharedOperand
 from mlc.passes.gpu.hopper.emit import Int, add, assembly, mul, produced, shared_address, value
 
+TYPES = ("f16", "bf16")  # of factors
 ROWS = 64  # of one instruction
 DEPTH = 16  # reduction points of one instruction, at 2 bytes per element
 ROW_BYTES = 128  # of a shared row, which is the swizzle's period too
@@ -90,8 +91,8 @@ def multiply(dtype: str, accumulator: Accumulators | int, a: ir.Value | Sequence
     accumulator: a number of columns alone starts from zero.
     a: a descriptor, or four i32 registers (two elements each, laid out like matrix A of mma.m16n8k16 per warp). b: a descriptor.
     """
-    if dtype not in ("f16", "bf16"):
-        raise ValueError(f"wgmma takes f16 or bf16 here, got {dtype}")
+    if dtype not in TYPES:
+        raise ValueError(f"wgmma takes {' or '.join(TYPES)} here, got {dtype}")
     registers = [a] if isinstance(a, ir.Value) else list(a)
     in_shared = len(registers) == 1
     if not in_shared and (len(registers) != 4 or not a_k_major):
