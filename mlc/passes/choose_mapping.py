@@ -12,9 +12,7 @@ from mlc.layout.mapping import TaskMap, repeat, spatial
 from mlc.passes.gpu.block import HALVES, WIDEST, aligned_lanes
 from mlc.passes.gpu.contraction import Product, product_of
 from mlc.passes.gpu.fma_plan import FmaPlan, choose_fma, fma_product, fma_warps
-from mlc.passes.gpu.hopper.operand import STEP
 from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, choose_warpgroups, result_bytes
-from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
 from mlc.passes.gpu.hopper.streaming import Streaming, choose_streaming
 from mlc.passes.gpu.kept import Kept, kept_key
 from mlc.passes.gpu.plan import MmaPlan, choose, shares, warps_wanted
@@ -190,7 +188,7 @@ class _Kernel:
         plan = choose_warpgroups(op, product, self.aligned, self.target, self.target.shared_bytes - others, volume(grid))
         if plan is None:
             return None
-        op.attributes["atom"], op.attributes["step"] = to_attr(WARPGROUP_ATOM), to_attr(STEP)
+        op.attributes["atom"], op.attributes["step"] = to_attr(plan.atom), to_attr(plan.staging.step)
         op.attributes["warps"], op.attributes["stages"] = to_attr([plan.workers // self.target.warp, 1, 1]), to_attr(plan.stages)
         if len(grid) > 1 and volume(grid) > self.target.sms and grid[-2] > BAND:
             self.kernel.attributes["band"] = to_attr(BAND)

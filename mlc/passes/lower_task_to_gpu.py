@@ -17,7 +17,7 @@ from mlc.passes.gpu.contraction import Product, product_of
 from mlc.passes.gpu.fma import FmaProduct
 from mlc.passes.gpu.fma_plan import FmaPlan, Shape
 from mlc.passes.gpu.foreach import MappedForeach
-from mlc.passes.gpu.hopper.plan import ATOM as WARPGROUP_ATOM
+from mlc.passes.gpu.hopper.plan import PREFIX as WARPGROUPS
 from mlc.passes.gpu.hopper.plan import RESERVED, WarpGroupPlan, result_bytes, warpgroup_plan
 from mlc.passes.gpu.hopper.product import WarpGroupProduct
 from mlc.passes.gpu.hopper.stream import WarpGroupStream
@@ -72,17 +72,17 @@ class _Kernel:
         """The plan of the kernel's one product, or of its streamed softmax, where that is one of warpgroups."""
         for view in self.body.operations:
             op = view.operation
-            if op.name == "task.stream" and op.opview.py("atom") == WARPGROUP_ATOM:
+            if op.name == "task.stream" and op.opview.py("atom").startswith(WARPGROUPS):
                 stream = stream_plan(op)
                 if stream is None:
-                    raise CompilerError(f"kernel {self.name}: {WARPGROUP_ATOM} cannot compute {op}")
+                    raise CompilerError(f"kernel {self.name}: warpgroups cannot compute {op}")
                 return stream
-            if op.name == "task.mma" and op.opview.py("atom") == WARPGROUP_ATOM:
+            if op.name == "task.mma" and op.opview.py("atom").startswith(WARPGROUPS):
                 product = product_of(op, Memory(strides={op.operands[2]: _strides(op.operands[2])}))
                 alignment = dict(zip(self.buffers, self.kernel.opview.py("alignment")))
                 plan = None if product is None else warpgroup_plan(op, product, op.opview.py("stages"), alignment)
                 if plan is None:
-                    raise CompilerError(f"kernel {self.name}: {WARPGROUP_ATOM} cannot compute {op}")
+                    raise CompilerError(f"kernel {self.name}: warpgroups cannot compute {op}")
                 return plan
         return None
 

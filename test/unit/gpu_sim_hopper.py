@@ -37,7 +37,8 @@ class MapValue:
             raise Fault(f"a tensor map of memory that is not aligned to 16 bytes: {self.spec}")
         if at[-1] * dtype.itemsize % 16:
             raise Fault(f"a box begins at element {at[-1]}, which is not at a multiple of 16 bytes")
-        flat = self.data[self.start:self.start + count * dtype.itemsize].view(np.uint16)
+        raw = np.dtype(f"u{dtype.itemsize}")
+        flat = self.data[self.start:self.start + count * dtype.itemsize].view(raw)
         indices = [np.arange(first, first + n) for first, n in zip(at, box)]
         inside = np.ones((), bool)
         place = np.zeros((), np.int64)
@@ -45,7 +46,9 @@ class MapValue:
             form = [-1 if k == d else 1 for k in range(len(box))]
             inside = inside & ((index >= 0) & (index < size)).reshape(form)
             place = place + (np.clip(index, 0, size - 1) * stride).reshape(form)
-        found = np.where(inside, flat[place], 0).astype(np.uint16)
+        found = np.where(inside, flat[place], 0).astype(raw)
+        if self.spec["dtype"] == "f32":  # to the nearest number of tf32
+            found = found + raw.type(0x1000) & raw.type(0xFFFFE000)
         return found.reshape(-1, box[-1]).view(np.uint8)
 
 
@@ -229,26 +232,27 @@ def _load_box(program: Program, op: ir.Operation) -> Step:
 # -- products of warpgroups ---------------------------------------------------------------------------------------------
 
 
-def _operand(lanes: Lanes, block: int, descriptor: int, rows: int, depth: int, k_major: bool) -> np.ndarray:
-    """[rows, depth] 16-bit elements that a matrix descriptor names (128-byte swizzle)."""
+def _operand(lanes: Lanes, block: int, descriptor: int, rows: int, depth: int, k_major: bool, size: int) -> np.ndarray:
+    """[rows, depth] elements of `size` bytes that a matrix descriptor names (128-byte swizzle)."""
     start, leading, stride = ((descriptor >> shift & 0x3FFF) << 4 for shift in (0, 16, 32))
     if descriptor >> 62 != 1 or descriptor >> 49 & 7:
         raise Fault(f"the simulator knows the 128-byte swizzle only, got descriptor {descriptor:#x}")
     row, k = np.arange(rows)[:, None], np.arange(depth)[None, :]
     along, line = (k, row) if k_major else (row, k)
-    elements = BOX_ROW // 2
+    elements = BOX_ROW // size
     if k_major and depth > elements:
         raise Fault("one instruction reads no further than a row")
-    at = start + line // 8 * stride + line % 8 * BOX_ROW + along // elements * leading * (not k_major) + along % elements * 2
+    at = start + line // 8 * stride + line % 8 * BOX_ROW + along // elements * leading * (not k_major) + along % elements * size
     at = at ^ ((at >> 7 & 7) << 4)
     place = block * lanes.shared.size + at  # what nobody wrote is NaN: a tile may have rows of padding
-    return lanes.shared.data[place[..., None] + np.arange(2)].view(np.uint16)[..., 0]
+    return lanes.shared.data[place[..., None] + np.arange(size)].view(f"u{size}")[..., 0]
 
 
 def _multiply(lanes: Lanes, shape: str, dtype: str, transposed: tuple[int, int], sums: list[Any], a: list[Any],
               b: Any) -> tuple[np.ndarray, ...]:
     """sums: of before, none for zero. a: a descriptor, or four registers."""
-    n, kind = int(shape), BY_NAME[dtype].numpy
+    n, kind = int(shape), np.dtype(np.float32) if dtype == "tf32" else BY_NAME[dtype].numpy
+    size, depth = kind.itemsize, 32 // kind.itemsize
     made = tuple(np.zeros(lanes.count, np.float32) for _ in range(n // 2))
     groups = lanes.active().reshape(-1, GROUP)
     if (groups % lanes.threads % GROUP != np.arange(GROUP)).any():
@@ -256,12 +260,16 @@ def _multiply(lanes: Lanes, shape: str, dtype: str, transposed: tuple[int, int],
     lane = np.arange(GROUP)
     first_row, first_column = lane // 32 * 16 + lane % 32 // 4, lane % 4 * 2
 
+    def read(block: int, descriptor: Any, group: np.ndarray, rows: int, k_major: bool) -> np.ndarray:
+        bits = _operand(lanes, block, _descriptor(lanes, descriptor, group), rows, depth, k_major, size)
+        return (bits & bits.dtype.type(0xFFFFE000) if dtype == "tf32" else bits).view(kind).astype(np.float32)
+
     def product() -> None:
         for group in groups:
             block = int(group[0]) // lanes.threads
-            right = _operand(lanes, block, _descriptor(lanes, b, group), n, 16, not transposed[1]).view(kind).astype(np.float32)
+            right = read(block, b, group, n, not transposed[1])
             if len(a) == 1:
-                left = _operand(lanes, block, _descriptor(lanes, a[0], group), 64, 16, not transposed[0]).view(kind).astype(np.float32)
+                left = read(block, a[0], group, 64, not transposed[0])
             else:
                 left = np.zeros((64, 16), np.float32)
                 for i, register in enumerate(a):
@@ -306,8 +314,9 @@ def _wait_group(program: Program, op: ir.Operation) -> Step:
 
 # -- assembly -----------------------------------------------------------------------------------------------------------
 
-_WGMMA = re.compile(r"\{ \.reg \.pred add; setp\.(eq|ne)\.b32 add, 0, 0; wgmma\.mma_async\.sync\.aligned\.m64n(\d+)k16\.f32\.(\w+)\.\3 "
-                    r"\{([$\d, ]+)\}, (\$\d+|\{\$\d+, \$\d+, \$\d+, \$\d+\}), \$(\d+), add, 1, 1, ([01])(?:, ([01]))?; \}")
+_WGMMA = re.compile(r"\{ \.reg \.pred add; setp\.(eq|ne)\.b32 add, 0, 0; "
+                    r"wgmma\.mma_async\.sync\.aligned\.m64n(\d+)k(?:16|8)\.f32\.(\w+)\.\3 "
+                    r"\{([$\d, ]+)\}, (\$\d+|\{\$\d+, \$\d+, \$\d+, \$\d+\}), \$(\d+), add, 1, 1(?:, ([01]))?(?:, ([01]))?; \}")
 
 
 _TRY_WAIT = ("{ .reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [$0], $1; @done bra finished; bra again; "
@@ -335,7 +344,9 @@ def _assembly(program: Program, op: ir.Operation) -> Step | None:
         named = match[4] == ", ".join(f"${i}" for i in range(count)) and [*left, int(match[6])] == expected
         if not named or len(sources) != tied + len(left) + 1:
             raise Fault(f"wgmma with other registers than expected: {text}")
-        flips = (int(match[7]), int(match[8])) if len(left) == 1 else (0, int(match[7]))
+        flips = (int(match[7] or 0), int(match[8] or 0)) if len(left) == 1 else (0, int(match[7]))
+        if (match[3] == "tf32") != ("k8." in text) or (match[3] == "tf32") != (match[7] is None):
+            raise Fault(f"wgmma that the instruction set does not have: {text}")
 
         def multiply(lanes: Lanes) -> None:
             values = [lanes.env[s] for s in sources]

@@ -1,6 +1,7 @@
 """Products of f32 in tf32, where a compile allows it: numbers on the simulator, the option, and targets on which it has no effect."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import onnx
 import pytest
 from gpu_native import compile_gpu
 from gpu_sim import kernels_of, launch
+from native import Schedule, chosen
 from onnx_models import model
+from schedules import tiled
 
 from mlc.artifact import Artifact
 from mlc.cli.main import run
@@ -25,6 +28,7 @@ from mlc.passes.gpu.tf32 import rounded
 from mlc.target import Target
 
 ARCHS = ("sm_80", "sm_86", "sm_89", "sm_90a")
+WARPS, WARPGROUPS = "mma.m16n8k8.tf32", "wgmma.m64k8"
 BOUND = 2.0 ** -10 * (1 + 2.0 ** -12) + 1e-6  # of the error, over the sum of |a b|; the last for sums in f32
 
 _COPY = """gpu.module @kernels { gpu.func @k(%x: memref<4096xf32>, %y: memref<4096xf32>) kernel attributes {
@@ -55,9 +59,9 @@ def _target(arch: str) -> str:
     return str(Target.parse(f"cuda:{arch}").allowing_tf32())
 
 
-def _run(build: Callable[..., Any], arch: str, *inputs: np.ndarray) -> np.ndarray:
-    simulated = compile_gpu(build, *inputs, target=_target(arch))
-    assert "tf32" in simulated.task
+def _run(build: Callable[..., Any], arch: str, *inputs: np.ndarray, schedule: Schedule = chosen, atom: str = WARPS) -> np.ndarray:
+    simulated = compile_gpu(build, *inputs, target=_target(arch), schedule=schedule)
+    assert set(re.findall(r'atom = "([\w.]+)"', simulated.task)) == {atom}
     return simulated(*inputs)[0]
 
 
@@ -81,6 +85,52 @@ def test_matmul(shape: tuple[int, int, int], turned: int) -> None:
 def test_matmul_in_batches(shapes: Any) -> None:
     a, b = (_numbers(*s, seed=i) for i, s in enumerate(shapes))
     _agree(_run(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=False), "sm_90a", a, b), np.matmul, a, b)
+
+
+PRODUCTS = {  # tile, (m, n, k), transposed b, atom
+    "one block": ((128, 128), (128, 128, 128), True, WARPGROUPS),
+    "several blocks, ring in several rounds": ((128, 128), (256, 256, 640), True, WARPGROUPS),
+    "one consumer": ((64, 256), (64, 512, 128), True, WARPGROUPS),
+    "ragged rows and depth": ((125, 128), (250, 200, 136), True, WARPGROUPS),
+    "columns of padding": ((128, 100), (128, 200, 200), True, WARPGROUPS),
+    "a factor across": ((128, 128), (128, 128, 128), False, WARPS),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_on_warpgroups(name: str) -> None:
+    """TMA rounds factors as it copies them."""
+    tile, (m, n, k), tb, atom = PRODUCTS[name]
+    a, b = _numbers(m, k), _numbers(*((n, k) if tb else (k, n)), seed=1)
+    found = _run(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=tb), "sm_90a", a, b, schedule=tiled(*tile), atom=atom)
+    _agree(found, lambda x, y: x @ (y.T if tb else y), a, b)
+
+
+@pytest.mark.parametrize(("ta", "tb"), [(False, False), (True, True)])
+def test_large_factors_that_lie_across_are_turned_for_warpgroups(ta: bool, tb: bool) -> None:
+    """The passes alone: 4096 x 4096 x 4096, which no test can simulate; ptxas takes it."""
+    inputs = [np.broadcast_to(np.float32(0), (4096, 4096))] * 2
+    simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=ta, transpose_b=tb), *inputs, target=_target("sm_90a"))
+    assert WARPGROUPS in simulated.task and len(simulated.kernels) == 2
+    assert "wgmma.mma_async.sync.aligned.m64n256k8.f32.tf32.tf32" in simulated.gpu
+    assert 'dtype = "f32", shape = [4096, 4096]' in simulated.gpu
+
+
+@pytest.mark.parametrize(("padding", "rows"), [(0, 7), (1, 15)])
+def test_convolutions_on_warpgroups(padding: int, rows: int) -> None:
+    """Filters [kh, kw, f, c], so that both factors lie along the channels."""
+    x, w = _numbers(1, 16, 16, 32), _numbers(3, 3, 64, 32, seed=1)
+
+    def build(a: Any, b: Any) -> Any:
+        a = graph.pad(a, low=[0, padding, padding, 0], high=[0, padding, padding, 0]) if padding else a
+        return graph.conv(a, graph.transpose(b, perm=[0, 1, 3, 2]), strides=[1, 1], dilations=[1, 1], layout="nhwc")
+
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        wide = np.pad(a, [(0, 0), (padding, padding), (padding, padding), (0, 0)])
+        return np.einsum("nhwcij,ijfc->nhwf", np.lib.stride_tricks.sliding_window_view(wide, (3, 3), axis=(1, 2)), b)
+
+    found = _run(build, "sm_90a", x, w, schedule=tiled(1, rows, 14 + 2 * padding, 64), atom=WARPGROUPS)
+    _agree(found, product, x, w)
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])

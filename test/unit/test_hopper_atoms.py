@@ -75,17 +75,22 @@ def test_wgmma_from_registers_and_shared():
         acc = wgmma.multiply("bf16", acc, [value(0)] * 4, b, b_k_major=False)
         wgmma.multiply("f16", acc, value(0, 64), b, a_k_major=False)
 
-    registers, shared = re.findall(r'"(\{ .reg .pred add.*?)"', text_of(emit))
+        wgmma.multiply("f32", acc, value(0, 64), b)
+
+    registers, shared, wide = re.findall(r'"(\{ .reg .pred add.*?)"', text_of(emit))
     targets = "{$0, $1, $2, $3, $4, $5, $6, $7}"
     assert f"wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {targets}, {{$16, $17, $18, $19}}, $20, add, 1, 1, 1;" in registers
     assert f"wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {targets}, $16, $17, add, 1, 1, 1, 0;" in shared
+    assert f"wgmma.mma_async.sync.aligned.m64n16k8.f32.tf32.tf32 {targets}, $16, $17, add, 1, 1;" in wide
 
 
 def test_wgmma_refusals():
     def emit() -> None:
         acc = wgmma.Accumulators.zeros(16)
         with pytest.raises(ValueError, match="f16 or bf16"):
-            wgmma.multiply("f32", acc, value(0, 64), value(0, 64))
+            wgmma.multiply("f64", acc, value(0, 64), value(0, 64))
+        with pytest.raises(ValueError, match="k contiguous only"):
+            wgmma.multiply("f32", acc, value(0, 64), value(0, 64), b_k_major=False)
         with pytest.raises(ValueError, match="four registers"):
             wgmma.multiply("f16", acc, [value(0)] * 4, value(0, 64), a_k_major=False)
         for n in (4, 12, 264):

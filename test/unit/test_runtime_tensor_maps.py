@@ -25,7 +25,8 @@ class Encoder:
         self.asked: list[dict[str, Any]] = []
         self.status = status
         self.function = ENCODE(self.encode)
-        cuda.CUtensorMapDataType = SimpleNamespace(CU_TENSOR_MAP_DATA_TYPE_FLOAT16=6, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16=9)
+        cuda.CUtensorMapDataType = SimpleNamespace(CU_TENSOR_MAP_DATA_TYPE_FLOAT16=6, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16=9,
+                                                   CU_TENSOR_MAP_DATA_TYPE_TFLOAT32=11)
         cuda.CUtensorMapSwizzle = SimpleNamespace(CU_TENSOR_MAP_SWIZZLE_128B=3)
         cuda.CUtensorMapL2promotion = SimpleNamespace(CU_TENSOR_MAP_L2_PROMOTION_L2_256B=3)
         cuda.CUresult = CUresult
@@ -73,6 +74,12 @@ def test_a_map_is_encoded_once_and_passed(monkeypatch: pytest.MonkeyPatch) -> No
         np.testing.assert_array_equal(exe(x)[0], x)
     # Dimensions innermost first; strides in bytes, without that of the innermost; no interleaving, 128-byte swizzle, zeros outside.
     assert encoder.asked == [{"kind": 6, "dims": [64, 4], "strides": [128], "box": [64, 4], "steps": [1, 1], "modes": (0, 3, 3, 0)}]
+
+
+def test_maps_of_f32_round_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, exe = load(monkeypatch, of(X, dtype="f32", shape=[4, 32], strides=[32, 1], box=[4, 32]))
+    exe(np.zeros((4, 64), np.float16))
+    assert [(a["kind"], a["strides"]) for a in encoder.asked] == [(11, [128])]
 
 
 def test_what_the_driver_refuses_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,15 @@
 """align-factors: a large product's factor whose rows are not whole 16 bytes is copied to rows that are, along the reduction.
 
+So is one of whose type warpgroups take factors along the reduction only, and that lies across (`Rates.along`).
+
 TMA and the asynchronous copies move 16 bytes at a time, from multiples of 16 bytes on, so a matrix of 2039 columns of f16 comes element
 by element. In the copy a reduction's dimension is the last one: then tiles of rows and columns may begin anywhere. Its rows are longer than
-the reduction, and what lies behind it is never read; long ones are whole cache lines, of which a stage's rows then touch fewer. A weight is copied at compile time, any other factor by a kernel, which has to be
-cheaper than what the product gains. The pass follows connect: a factor that is computed in the product's own kernel needs no copy.
+the reduction, and what lies behind it is never read; long ones are whole cache lines, of which a stage's rows then touch fewer. A weight is
+copied at compile time, any other factor by a kernel, which has to be cheaper than what the product gains. The pass follows connect: a
+factor that is computed in the product's own kernel needs no copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
@@ -67,7 +70,7 @@ _Copies = dict[tuple[ir.Value, _Layout], ir.Operation]  # what has been copied a
 
 def _visit(graph: ir.Operation, node: Node, pricer: Pricer, copies: _Copies) -> None:
     best, price = None, _price(graph, pricer)
-    for layouts in product(*(dict.fromkeys((_layout(r, node), None)) for r in node.reads)):
+    for layouts in product(*(dict.fromkeys((_layout(r, node, pricer.rates.along), None)) for r in node.reads)):
         if price is None or not any(layouts):
             continue
         new, made = found = _variant(graph, node, layouts, copies)
@@ -101,10 +104,15 @@ def _variant(graph: ir.Operation, node: Node, layouts: Sequence[_Layout | None],
         return _rewritten(graph, node, factors, layouts), made
 
 
-def _layout(read: Read, node: Node) -> _Layout | None:
-    """The layout of a factor's copy; None where it is made in the kernel, its rows are whole pieces, or no dimension is a reduction's."""
+def _layout(read: Read, node: Node, along: Collection[str]) -> _Layout | None:
+    """The layout of a factor's copy; None where it is made in the kernel, no dimension is a reduction's, or its rows are whole pieces.
+
+    along: element types whose rows must be along a reduction, too.
+    """
     depth = [d for d, terms in enumerate(read.terms) if any(i >= len(node.shape) and c == 1 for i, c in terms)]
-    if not isinstance(read.value.owner, ir.Block) or read.piece == PIECE or not depth:
+    if not isinstance(read.value.owner, ir.Block) or not depth:
+        return None
+    if read.piece == PIECE and (read.element_type not in along or depth[-1] == len(read.shape) - 1):
         return None
     last = depth[-1] if depth[-1] == len(read.shape) - 1 else max(depth, key=lambda d: read.shape[d])
     grain = (PIECE if read.shape[last] * read.element_bytes < LONG else LINE) // read.element_bytes

@@ -6,7 +6,7 @@ from itertools import product
 
 from mlc.ir.mlir import ir
 from mlc.passes.gpu.fma_plan import FLOATS, RING_POINTS, fma_cycles
-from mlc.passes.gpu.hopper.operand import CHUNK, STEP, Boxes, Side, staging
+from mlc.passes.gpu.hopper.operand import CHUNK, Boxes, Side, staging
 from mlc.passes.tile.model import PIECE, Node, Read, element_bytes, volume
 from mlc.passes.tile.rates import Held, Rates, Tiles, Wide, Work, rates_of
 from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_extents
@@ -267,7 +267,8 @@ def _wide(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
     found = staging(sides[0], sides[1], extents, len(at.extents))
     if found is None or any(_begins_between(boxes, node, at) for boxes in (found.left, found.right)):
         return None
-    macs = float(found.left.tile.extent * found.right.tile.extent * STEP * volume(found.chunks))
+    # What counts is bytes of depth: tf32 has half the rate of 16-bit floats.
+    macs = float(found.left.tile.extent * found.right.tile.extent * found.step * volume(found.chunks) * found.kind.bytes / 2)
     result = 0 if leaves else volume(at.extents) * 4
     return Wide(macs, found.stage_bytes, result, found.accumulators)
 

@@ -1,11 +1,12 @@
 """What a kernel's work costs on a machine, in nanoseconds: traffic x waves (Welder), arithmetic, and the price of blocks and launches."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mlc.dtypes import BY_NAME
 from mlc.layout.fragments import ATOMS
+from mlc.passes.gpu.hopper.wgmma import KINDS
 from mlc.passes.gpu.unit import Unit, chained_units
 from mlc.target import Target
 
@@ -63,8 +64,8 @@ class Held:
 class Wide:
     """The contraction of a kernel that warpgroups can compute (`gpu.hopper`).
 
-    macs: multiply-adds, padded to whole atoms. stage: bytes of a pipeline stage. result: bytes of its sums, which take the stages' place.
-    accumulators: registers of a thread that hold sums.
+    macs: multiply-adds of 16-bit floats that would take as long, padded to whole atoms. stage: bytes of a pipeline stage. result: bytes of
+    its sums, which take the stages' place. accumulators: registers of a thread that hold sums.
     """
 
     macs: float
@@ -101,6 +102,7 @@ class Rates(Protocol):
     factors point by point instead of keeping a block's part in cache. wide: warpgroups multiply. units: by element type, those that can
     stream a softmax, within `shared` bytes of block memory and `registers` of an SM. recomputes: what is read twice may be computed twice,
     to hold less. warp: lanes that share register tiles (0: there are none).
+    along: element types that warpgroups multiply only where rows of both factors run along the reduction.
     loose: how much more a byte of a factor for matrix units counts for each halving of the 16 bytes that its rows let a copy move.
     """
 
@@ -141,6 +143,9 @@ class Rates(Protocol):
     def sector(self) -> int: ...
 
     @property
+    def along(self) -> Collection[str]: ...
+
+    @property
     def loose(self) -> float: ...
 
     def price(self, work: Work) -> float | None:
@@ -171,6 +176,7 @@ class CpuRates:
     recomputes: bool = False
     warp: int = 0
     sector: int = 1
+    along: Collection[str] = ()
     loose: float = 1.0
 
     @staticmethod
@@ -254,12 +260,15 @@ class GpuRates:
     streams: bool = True
     recomputes: bool = True
     sector: int = 64
+    along: Collection[str] = ()
     loose: float = 1.0
 
     @staticmethod
     def of(target: Target) -> "GpuRates":
         wide = target.has("wgmma") and target.has("tma")
-        return GpuRates(target.sms, target.shared_bytes, _atoms(target), wide, target.warp, stages=4 if target.has("cp.async") else 2,
+        atoms = _atoms(target)
+        along = tuple(element for element in atoms if wide and element in KINDS and not KINDS[element].across)
+        return GpuRates(target.sms, target.shared_bytes, atoms, wide, target.warp, along=along, stages=4 if target.has("cp.async") else 2,
                         shares=not target.has("cp.async"), loose=LOOSE if target.has("cp.async") else 1.0, units=chained_units(target),
                         registers=target.registers)
 

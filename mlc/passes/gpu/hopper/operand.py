@@ -1,7 +1,8 @@
 """A factor of a matrix product as TMA brings it: the tensor map, the boxes of one pipeline stage, and where each of them starts.
 
-The dimensions of the map are those of the buffer. A stage is `STEP` points of one reduction loop, the *inner* one; the other reduction
-loops only move the boxes. What a box reads outside of the buffer is zero: the padding of a convolution, and the ragged end of a reduction.
+The dimensions of the map are those of the buffer. A stage is a shared row's points (`Staging.step`) of one reduction loop, the *inner*
+one; the other reduction loops only move the boxes. What a box reads outside of the buffer is zero: the padding of a convolution, and the
+ragged end of a reduction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,10 @@ from mlc.passes.gpu.hopper import wgmma
 from mlc.passes.gpu.hopper.tma import TensorMap
 from mlc.passes.tile.model import volume
 
-STEP = wgmma.PANEL  # reduction points of a stage
 CHUNK = 16  # bytes of memory, from a multiple of it, that TMA moves at a time; a box that begins elsewhere is a fault of the kernel
 LEAST_ROWS, MOST_SIDE = 48, 256
 LEAST_POINTS, MOST_POINTS = 64 * 64, 128 * 256  # of a block's tile
-LEAST_DEPTH = 2 * STEP
+LEAST_STEPS = 2  # of a block's reduction
 LEAST_WORK = 1 << 20  # multiply-adds of a block: below, the start of the pipeline costs more than the faster instruction gains
 MOST_ACCUMULATORS = 128  # registers of a thread
 
@@ -83,6 +83,15 @@ class Staging:
     chunks: tuple[int, ...]
 
     @property
+    def kind(self) -> wgmma.Kind:
+        return wgmma.KINDS[self.left.map.dtype]
+
+    @property
+    def step(self) -> int:
+        """Reduction points of a stage."""
+        return self.kind.panel
+
+    @property
     def consumers(self) -> int:
         """Warpgroups that multiply."""
         return _consumers(self.left.rows)
@@ -107,7 +116,8 @@ def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> S
 
     None where they cannot, or where the tile is too small or shallow to be worth it.
     """
-    if left.dtype != right.dtype or left.dtype not in wgmma.TYPES:
+    kind = wgmma.KINDS.get(left.dtype)
+    if kind is None or left.dtype != right.dtype:
         return None
     left, right = (side.moving(extents) for side in (left, right))
     used = [{i for e in side.places for i, c in enumerate(e.coefficients) if c} for side in (left, right)]
@@ -118,15 +128,15 @@ def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> S
     if sorted([*rows, *columns]) != loops or not LEAST_POINTS <= height * width <= MOST_POINTS or not LEAST_ROWS <= height <= MOST_SIDE:
         return None
     points = volume([extents[d] for d in depth])
-    if width > MOST_SIDE or points < LEAST_DEPTH or height * width * points < LEAST_WORK:
+    if width > MOST_SIDE or points < LEAST_STEPS * kind.panel or height * width * points < LEAST_WORK:
         return None
     for inner in reversed(depth):
-        a = boxes_of(left, extents, rows, inner, wgmma.ROWS * _consumers(height))
-        b = boxes_of(right, extents, columns, inner, 8)
-        if a is None or b is None or (extents[inner] % STEP and not all(_covers(x, inner) for x in (a, b))):
+        a = boxes_of(left, extents, rows, inner, wgmma.ROWS * _consumers(height), kind)
+        b = boxes_of(right, extents, columns, inner, 8, kind)
+        if a is None or b is None or (extents[inner] % kind.panel and not all(_covers(x, inner) for x in (a, b))):
             continue
         order = (*(d for d in depth if d != inner), inner)
-        found = Staging(a, b, order, (*(extents[d] for d in order[:-1]), -(-extents[inner] // STEP)))
+        found = Staging(a, b, order, (*(extents[d] for d in order[:-1]), -(-extents[inner] // kind.panel)))
         return found if found.accumulators <= MOST_ACCUMULATORS else None
     return None
 
@@ -135,7 +145,7 @@ def _consumers(rows: int) -> int:
     return 1 if rows <= wgmma.ROWS else 2
 
 
-def boxes_of(side: Side, extents: Sequence[int], outer: Sequence[int], inner: int, unit: int) -> Boxes | None:
+def boxes_of(side: Side, extents: Sequence[int], outer: Sequence[int], inner: int, unit: int, kind: wgmma.Kind) -> Boxes | None:
     """How TMA brings a factor whose rows are the loops `outer` and whose reduction is staged along `inner`; None if it cannot.
 
     unit: the tile has a multiple of it as rows.
@@ -154,17 +164,17 @@ def boxes_of(side: Side, extents: Sequence[int], outer: Sequence[int], inner: in
     if not side.begins_aligned(last, walked[last]):
         return None
     rows = volume([extents[d] for d in outer])
-    box = _box(kept, walked, extents, inner, last) if k_major else _panel_box(kept, walked, inner)
+    box = _box(kept, walked, extents, inner, last, kind) if k_major else _panel_box(kept, walked, inner, kind)
     if k_major and [v for v in found if v != inner] != outer:
         return None
-    if not k_major and (len(outer) != 1 or rows % wgmma.PANEL or walked[last] != outer[0]):
+    if not k_major and (not kind.across or len(outer) != 1 or rows % kind.panel or walked[last] != outer[0]):
         return None
     strides = row_major(shape)
     # Beyond what the loop visits, boxes read zeros, whatever lies there.
     dims = tuple(min(shape[d], extents[inner]) if linear[d].only() == inner else shape[d] for d in kept)
     steps = (*(strides[d] for d in kept[:-1]), 1)
     try:
-        tile = wgmma.operand(-(-rows // unit) * unit, STEP, k_major)
+        tile = wgmma.operand(-(-rows // unit) * unit, kind.panel, k_major, kind)
         map_ = TensorMap(side.dtype, dims, steps, box)
     except ValueError:
         return None
@@ -184,14 +194,15 @@ def _walker(place: Linear, loops: Sequence[int]) -> int | None:
     return found[0] if len(found) == 1 and place.coefficients[found[0]] == 1 else -1
 
 
-def _box(kept: Sequence[int], walked: Mapping[int, int | None], extents: Sequence[int], inner: int, last: int) -> tuple[int, ...]:
-    """All rows of the tile by STEP contiguous points of the reduction."""
-    return tuple(STEP if d == last else 1 if walked[d] in (None, inner) else extents[walked[d]] for d in kept)  # type: ignore[index]
+def _box(kept: Sequence[int], walked: Mapping[int, int | None], extents: Sequence[int], inner: int, last: int,
+         kind: wgmma.Kind) -> tuple[int, ...]:
+    """All rows of the tile by a stage's contiguous points of the reduction."""
+    return tuple(kind.panel if d == last else 1 if walked[d] in (None, inner) else extents[walked[d]] for d in kept)  # type: ignore[index]
 
 
-def _panel_box(kept: Sequence[int], walked: Mapping[int, int | None], inner: int) -> tuple[int, ...]:
-    """STEP points of the reduction by a panel of contiguous rows."""
-    return (*(STEP if walked[d] == inner else 1 for d in kept[:-1]), wgmma.PANEL)
+def _panel_box(kept: Sequence[int], walked: Mapping[int, int | None], inner: int, kind: wgmma.Kind) -> tuple[int, ...]:
+    """A stage's points of the reduction by a panel of contiguous rows."""
+    return (*(kind.panel if walked[d] == inner else 1 for d in kept[:-1]), kind.panel)
 
 
-__all__ = ["MOST_ACCUMULATORS", "STEP", "Boxes", "Side", "Staging", "staging"]
+__all__ = ["MOST_ACCUMULATORS", "Boxes", "Side", "Staging", "staging"]

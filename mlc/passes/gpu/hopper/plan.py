@@ -14,7 +14,8 @@ from mlc.passes.gpu.plan import is_shared
 from mlc.passes.tile.model import element_bytes, volume
 from mlc.target import Target
 
-ATOM = "wgmma.m64k16"
+PREFIX = "wgmma."  # of the atoms of warpgroups
+ATOM = f"{PREFIX}m{wgmma.ROWS}k{wgmma.DEPTH}"  # of 16-bit factors
 GROUP = 128  # threads of a warpgroup
 WARP = 32
 ALIGNMENT = 1024  # bytes, of swizzled tiles in shared memory
@@ -29,6 +30,10 @@ class WarpGroupPlan:
     product: Product
     staging: Staging
     stages: int
+
+    @property
+    def atom(self) -> str:
+        return f"{PREFIX}m{wgmma.ROWS}k{self.staging.kind.depth}"
 
     @property
     def workers(self) -> int:
@@ -102,4 +107,4 @@ def _side(op: ir.Operation, operand: int) -> Side:
                 tuple(map(divisor, list(op.operands)[3:])))
 
 
-__all__ = ["ALIGNMENT", "ATOM", "WarpGroupPlan", "choose_warpgroups", "result_bytes", "warpgroup_plan"]
+__all__ = ["ALIGNMENT", "ATOM", "PREFIX", "WarpGroupPlan", "choose_warpgroups", "result_bytes", "warpgroup_plan"]

@@ -26,7 +26,7 @@ from mlc.passes.gpu.hopper.emit import (
     xor,
 )
 from mlc.passes.gpu.hopper.mbarrier import Barrier, Position, Ring
-from mlc.passes.gpu.hopper.operand import STEP, Boxes
+from mlc.passes.gpu.hopper.operand import Boxes
 from mlc.passes.gpu.hopper.plan import GROUP, WarpGroupPlan
 from mlc.passes.gpu.hopper.tma import load_box, prefetch_map
 from mlc.passes.gpu.hopper.wgmma import Accumulators
@@ -110,7 +110,7 @@ class WarpGroupProduct:
             found[d] = rest if first else rem(rest, extent)
             rest = rest if first else div(rest, extent)
         inner = self.plan.staging.loops[-1]
-        return {**found, inner: mul(found[inner], STEP)}
+        return {**found, inner: mul(found[inner], self.plan.staging.step)}
 
     def _load(self, boxes: Boxes, map_: ir.Value, start: Sequence[Int], depth: dict[int, Int], target: ir.Value, full: Barrier) -> None:
         at = list(start)
@@ -119,7 +119,7 @@ class WarpGroupProduct:
                 if place.coefficients[d]:
                     at[i] = add(at[i], mul(index, place.coefficients[d]))
         for part in range(boxes.count):
-            row = part * wgmma.PANEL
+            row = part * self.plan.staging.kind.panel
             there = advance(target, wgmma.row_offset(boxes.tile, row)) if part else target
             load_box(map_, there, [*at[:-1], add(at[-1], row)][::-1], full)
 
@@ -149,12 +149,12 @@ class WarpGroupProduct:
         self._store(thread, first_row, accumulators)
 
     def _multiply(self, stage: ir.Value, first_row: ir.Value, accumulators: list[Accumulators]) -> list[Accumulators]:
-        """One stage: every 64-row block by every 16 reduction points."""
+        """One stage: every 64-row block by the reduction points of every instruction."""
         a, b = self.plan.staging.left.tile, self.plan.staging.right.tile
         left, right = self._stage(stage)
         columns = wgmma.descriptor(b, right)
         rows = [wgmma.descriptor(a, left, wgmma.row_offset(a, add(first_row, i * wgmma.ROWS))) for i in range(len(accumulators))]
-        for k in range(0, STEP, wgmma.DEPTH):
+        for k in range(0, self.plan.staging.step, self.plan.staging.kind.depth):
             b_at = wgmma.advance_descriptor(columns, b.step(k))
             accumulators = [wgmma.multiply(self.dtype, f, wgmma.advance_descriptor(d, a.step(k)), b_at, a.k_major, b.k_major)
                             for f, d in zip(accumulators, rows, strict=True)]

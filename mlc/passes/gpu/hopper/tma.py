@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlc.dialects._ext import to_attr
+from mlc.dtypes import BY_NAME
 from mlc.ir.mlir import ir, llvm, nvvm
 from mlc.passes.gpu.hopper.emit import Int, value
 from mlc.passes.gpu.hopper.mbarrier import Barrier
@@ -21,14 +22,17 @@ SWIZZLE = 128  # bytes: width of a box row, and period of the swizzle, of every 
 class TensorMap:
     """What the host encodes: `shape` and `strides` in elements, outermost first, the last stride being 1; `box` likewise.
 
-    Parts of a box outside of the array are read as zero.
+    Parts of a box outside of the array are read as zero. Elements of f32 are rounded to tf32: nobody but tensor cores reads them.
     """
 
     dtype: str
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     box: tuple[int, ...]
-    element_bytes: int = 2
+
+    @property
+    def element_bytes(self) -> int:
+        return BY_NAME[self.dtype].bits // 8
 
     def __post_init__(self) -> None:
         """Limits of cuTensorMapEncodeTiled; ValueError names the one that does not hold."""

@@ -1,6 +1,6 @@
 """wgmma: operands and their descriptors, accumulators, and the instruction (PTX ISA 9.7.15, "wgmma").
 
-One instruction multiplies m64 x k16 by k16 x nN (N = 8, 16, ..., 256) for a warpgroup of four warps, f16 or bf16 into f32.
+One instruction multiplies m64 x k by k x nN (N = 8, 16, ..., 256; k: 32 bytes) for a warpgroup of four warps, f16, bf16 or tf32 into f32.
 """
 
 from collections.abc import Sequence
@@ -10,24 +10,44 @@ from mlc.ir.mlir import arith, ir, nvvm
 from mlc.layout.wgmma import SharedOperand
 from mlc.passes.gpu.hopper.emit import Int, add, assembly, mul, produced, shared_address, value
 
-TYPES = ("f16", "bf16")  # of factors
 ROWS = 64  # of one instruction
-DEPTH = 16  # reduction points of one instruction, at 2 bytes per element
+DEPTH_BYTES = 32  # of a row that one instruction reads
 ROW_BYTES = 128  # of a shared row, which is the swizzle's period too
-ELEMENT_BYTES = 2
-PANEL = ROW_BYTES // ELEMENT_BYTES  # elements of a shared row
 
 
-def operand(rows: int, depth: int, k_major: bool) -> SharedOperand:
+@dataclass(frozen=True)
+class Kind:
+    """Factors of one element type. name: the instruction's. across: whether they may be stored with m or n contiguous, not only with k."""
+
+    name: str
+    bytes: int = 2
+    across: bool = True
+
+    @property
+    def panel(self) -> int:
+        """Elements of a shared row."""
+        return ROW_BYTES // self.bytes
+
+    @property
+    def depth(self) -> int:
+        """Reduction points of one instruction."""
+        return DEPTH_BYTES // self.bytes
+
+
+KINDS = {"f16": Kind("f16"), "bf16": Kind("bf16"), "f32": Kind("tf32", 4, across=False)}
+PANEL, DEPTH = KINDS["f16"].panel, KINDS["f16"].depth  # of 16-bit elements
+
+
+def operand(rows: int, depth: int, k_major: bool, kind: Kind = KINDS["f16"]) -> SharedOperand:
     """A tile of `rows` (m or n) by `depth` reduction points in panels of 128 bytes; ValueError if these do not divide it."""
-    if rows % (8 if k_major else PANEL) or depth % (PANEL if k_major else DEPTH):
-        raise ValueError(f"{rows} x {depth} elements do not divide into panels of {PANEL} ({'k' if k_major else 'mn'}-major)")
-    return SharedOperand(rows, depth, ELEMENT_BYTES, k_major, ROW_BYTES)
+    if rows % (8 if k_major else kind.panel) or depth % (kind.panel if k_major else kind.depth):
+        raise ValueError(f"{rows} x {depth} elements do not divide into panels of {kind.panel} ({'k' if k_major else 'mn'}-major)")
+    return SharedOperand(rows, depth, kind.bytes, k_major, ROW_BYTES)
 
 
 def panels(tile: SharedOperand) -> int:
-    """How many panels of 64 contiguous elements a tile has."""
-    return (tile.depth if tile.k_major else tile.extent) // PANEL
+    """How many panels of 128 contiguous bytes a tile has."""
+    return (tile.depth if tile.k_major else tile.extent) * tile.element // ROW_BYTES
 
 
 def panel_bytes(tile: SharedOperand) -> int:
@@ -86,13 +106,16 @@ def fragment_column(thread: ir.Value) -> ir.Value:
 
 def multiply(dtype: str, accumulator: Accumulators | int, a: ir.Value | Sequence[ir.Value], b: ir.Value, a_k_major: bool = True,
              b_k_major: bool = True) -> Accumulators:
-    """The sum accumulator + a @ b, asynchronously: reads before `wait` are undefined. dtype: f16 or bf16.
+    """The sum accumulator + a @ b, asynchronously: reads before `wait` are undefined. dtype: of `KINDS`; f32 is read as tf32.
 
     accumulator: a number of columns alone starts from zero.
     a: a descriptor, or four i32 registers (two elements each, laid out like matrix A of mma.m16n8k16 per warp). b: a descriptor.
     """
-    if dtype not in TYPES:
-        raise ValueError(f"wgmma takes {' or '.join(TYPES)} here, got {dtype}")
+    if dtype not in KINDS:
+        raise ValueError(f"wgmma takes {' or '.join(KINDS)} here, got {dtype}")
+    kind = KINDS[dtype]
+    if not kind.across and not (a_k_major and b_k_major):
+        raise ValueError(f"wgmma takes {dtype} with k contiguous only")
     registers = [a] if isinstance(a, ir.Value) else list(a)
     in_shared = len(registers) == 1
     if not in_shared and (len(registers) != 4 or not a_k_major):
@@ -102,10 +125,11 @@ def multiply(dtype: str, accumulator: Accumulators | int, a: ir.Value | Sequence
     place = count + len(old)
     targets = ", ".join(f"${i}" for i in range(count))
     left = f"${place}" if in_shared else "{" + ", ".join(f"${place + i}" for i in range(4)) + "}"
-    transposes = [str(int(not k_major)) for k_major in ((a_k_major, b_k_major) if in_shared else (b_k_major,))]
+    majors = (a_k_major, b_k_major) if in_shared else (b_k_major,)
+    transposes = "".join(f", {int(not k_major)}" for k_major in majors) if kind.across else ""
     text = (f"{{ .reg .pred add; setp.{'eq' if old else 'ne'}.b32 add, 0, 0; "
-            f"wgmma.mma_async.sync.aligned.m{ROWS}n{n}k{DEPTH}.f32.{dtype}.{dtype} "
-            f"{{{targets}}}, {left}, ${place + len(registers)}, add, 1, 1, {', '.join(transposes)}; }}")
+            f"wgmma.mma_async.sync.aligned.m{ROWS}n{n}k{kind.depth}.f32.{kind.name}.{kind.name} "
+            f"{{{targets}}}, {left}, ${place + len(registers)}, add, 1, 1{transposes}; }}")
     made = assembly(text, [*registers, b], old) if old else produced(text, [*registers, b], [ir.F32Type.get()] * count)
     return Accumulators(n, tuple(made))
 
