@@ -285,3 +285,25 @@ def test_halves_of_a_register_are_loaded_side_by_side(arch: str, flags: int) -> 
     assert "_d16" not in assembly(text, arch)
     (code,) = assemble.code_objects(lowered(text, arch), Target.parse(f"rocm:{arch}"))
     assert int.from_bytes(code[48:52], "little") == flags  # no claim about ECC
+
+
+NEIGHBOURS = """%c3 = arith.constant 3 : index
+        %o = arith.muli %t, %c3 : index
+        %c1 = arith.constant 1 : index
+        %q = arith.addi %o, %c1 : index
+        %x = memref.load %0[%o] : memref<192xf16>
+        %y = memref.load %0[%q] : memref<192xf16>
+        %n = arith.negf %x : f16
+        memref.store %y, %1[%o] : memref<192xf16>
+        memref.store %n, %1[%q] : memref<192xf16>"""
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_no_access_is_wider_than_its_alignment(arch: str) -> None:
+    text = assembly(module(NEIGHBOURS, "192xf16 192xf16"), arch)
+    assert len(re.findall(r"global_(?:store_(?:short|b16)|load_(?:ushort|u16))\b", text)) == 4
+
+
+@pytest.mark.parametrize("arch", ["gfx1100", "gfx1201"])
+def test_registers_are_not_split_into_halves(arch: str) -> None:
+    assert not re.search(r"v\d+\.[lh]\b", assembly(module(NEIGHBOURS, "192xf16 192xf16"), arch))

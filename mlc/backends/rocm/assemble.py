@@ -23,10 +23,8 @@ _LINKERS = ("llvm/bin/ld.lld", "lib/llvm/bin/ld.lld")  # below ROCm's root; its 
 
 
 def machine(target: Target, opt_level: int) -> llvm.Machine:
-    """The LLVM target machine of a ROCm target."""
-    waves = "+wavefrontsize64,-wavefrontsize32" if target.warp == 64 else "+wavefrontsize32,-wavefrontsize64"
-    rdna = target.arch.startswith(("gfx11", "gfx12"))  # CDNA has waves of 64 only
-    return llvm.Machine(_TRIPLE, target.arch, f"{waves},-real-true16" if rdna else "", opt_level)
+    """The LLVM target machine of a ROCm target. Each kernel states its features."""
+    return llvm.Machine(_TRIPLE, target.arch, "", opt_level)
 
 
 def assembly(kernels: Sequence[Kernel], target: Target, opt_level: int = 3) -> str:

@@ -60,12 +60,18 @@ def _kernel(function: ir.Operation, alone: ir.Module, target: Target) -> RocmKer
 
 
 def _features(target: Target, ordered: bool) -> list[str]:
-    """LLVM features of one kernel. ordered: some barrier orders global memory."""
+    """LLVM features of one kernel, all of them: a function's own take the place of its target machine's. ordered: some barrier orders
+    global memory.
+
+    No access is wider than its alignment: the code is right in both of the memory's alignment modes. On RDNA no register is split into
+    halves (true16), which costs moves between them, and registers. As with ECC in registers, a 16-bit load is not to keep the other half
+    of its register: it would wait for whoever loads that half. And a block that orders global memory runs on one compute unit instead of
+    a pair of them: its barriers then have no cache to empty.
+    """
+    every = [f"+wavefrontsize{target.warp}", "-unaligned-access-mode"]
     if target.arch.startswith("gfx9"):
-        return []
-    # As with ECC in registers, a 16-bit load is not to keep the other half of its register: it would wait for whoever loads that half.
-    # And a block that orders global memory runs on one compute unit instead of a pair of them: its barriers then have no cache to empty.
-    return ["+sramecc-support", *(["+cumode"] if ordered else [])]
+        return every
+    return [*every, "-real-true16", "+sramecc-support", *(["+cumode"] if ordered else [])]
 
 
 def _finish(module: ir.Module, shared: int, features: list[str]) -> None:
@@ -82,8 +88,7 @@ def _finish(module: ir.Module, shared: int, features: list[str]) -> None:
         elif op.name == "llvm.func" and op.regions[0].blocks:
             _global_arguments(op)
             _private_stack(op)
-            if features:
-                op.attributes["target_features"] = ir.Attribute.parse(f"#llvm.target_features<{json.dumps(features)}>")
+            op.attributes["target_features"] = ir.Attribute.parse(f"#llvm.target_features<{json.dumps(features)}>")
         op.move_before(parent)
     parent.erase()
     for op in [op for op in operations(module.operation) if _is_fmod(op)]:
