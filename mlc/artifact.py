@@ -107,6 +107,12 @@ class Artifact:
                        extra=self.extra)
 
 
+def weights_file(artifact: Artifact) -> Iterator[bytes | memoryview]:
+    """The bytes, in pieces, of a safetensors file of the weights, which has them under the plan's names. Raises ArtifactError."""
+    specs = plan_tensors(artifact.plan, "weights")
+    return _safetensors(specs, zip([s.name for s in specs], artifact.weights, strict=True), 0)
+
+
 def plan_tensors(plan: Mapping[str, Any], key: str) -> list[TensorSpec]:
     """The plan's `inputs`, `outputs` or `weights`. Raises ArtifactError if malformed."""
     entries = plan.get(key, [])
@@ -175,18 +181,23 @@ def _write_members(file: IO[bytes], target: str, plan: Mapping[str, Any], member
                     member.write(chunk)
             hashes[name] = digest.hexdigest()
 
-        def add_weights() -> Iterator[bytes | memoryview]:
-            header, _ = _header(specs, file.tell())
-            yield struct.pack("<Q", len(header)) + header
-            for spec, (_, array) in zip(specs, _arrays(specs, weights), strict=True):
-                yield array.reshape(-1).view(np.uint8).data
-                yield bytes(-spec.bytes % ALIGN)
+        def add_weights() -> Iterator[bytes | memoryview]:  # its place is known once the member is open
+            yield from _safetensors(specs, weights, file.tell())
 
         for name, data in sorted({_PLAN: _json(plan), **members}.items()):
             add(name, len(data), [data])
         add(_WEIGHTS, _header(specs, 0)[1] + ALIGN, add_weights())
         manifest = _json(_manifest(target, hashes))
         add(_MANIFEST, len(manifest), [manifest])
+
+
+def _safetensors(specs: list[TensorSpec], weights: "WeightStore | Iterable[tuple[str, np.ndarray]]",
+                 at: int) -> Iterator[bytes | memoryview]:
+    header, _ = _header(specs, at)
+    yield struct.pack("<Q", len(header)) + header
+    for spec, (_, array) in zip(specs, _arrays(specs, weights), strict=True):
+        yield array.reshape(-1).view(np.uint8).data
+        yield bytes(-spec.bytes % ALIGN)
 
 
 def _header(specs: list[TensorSpec], at: int) -> tuple[bytes, int]:

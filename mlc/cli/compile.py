@@ -20,7 +20,7 @@ LEVELS = ("graph", "tile", "task", "gpu", "llvm", "asm", "kernels", "artifact")
 @click.option("-o", "--output", metavar="FILE", help="Default: MODEL's name with .mlc, here; with --emit LEVEL: standard output.")
 @compiling
 @click.option("--emit", type=click.Choice(LEVELS), default="artifact", show_default=True, help="Stop at a level and write it.")
-@click.option("--output-dir", metavar="DIR", help="With --emit kernels: gets a code object and a description of each kernel.")
+@click.option("--output-dir", metavar="DIR", help="With --emit kernels: gets each one's code and description, the plan, the weights.")
 @click.option("--dump-dir", metavar="DIR", help="Write the IR of every level there.")
 @click.option("--timing", is_flag=True, help="Show where the compile time goes.")
 @common

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import load_file
 
 from mlc.artifact import Artifact
 from mlc.backends.rocm.code_object import read_code_object
@@ -59,6 +60,9 @@ def test_kernels_as_files(tmp_path: Path) -> None:
     paths = write_kernels(made, tmp_path)
     assert len(paths) == len(made.plan["kernels"])
     assert json.loads((tmp_path / "plan.json").read_text())["steps"] == made.plan["steps"]
+    weights = load_file(tmp_path / "weights.safetensors")
+    for entry, expected in zip(made.plan["weights"], made.weights, strict=True):
+        np.testing.assert_array_equal(weights[entry["name"]], expected)
     written: set[str] = set()
     for path in paths:
         assert read_code_object(path.read_bytes()).arch == "gfx942"

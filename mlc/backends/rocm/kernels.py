@@ -5,14 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlc.artifact import Artifact
+from mlc.artifact import Artifact, weights_file
 from mlc.backends.rocm.code_object import read_code_object
 from mlc.backends.rocm.variants import architectures, variant
 from mlc.errors import ArtifactError, OptionError, ResourceError
 
 
 def write_kernels(artifact: Artifact, directory: Path) -> list[Path]:
-    """Writes `NAME.hsaco` and `NAME.json` of every kernel, and `plan.json`; with several architectures, into a folder for each.
+    """Writes `NAME.hsaco` and `NAME.json` of every kernel, `plan.json`, and the plan's weights, as they are once constants are computed, as
+    `weights.safetensors`; with several architectures, into a folder for each.
 
     The JSON: symbol, target, wavefront, grid and block (x, y, z), lds_bytes (part of the code: a launch adds none), scratch_bytes (of a
     lane), `arguments` in order (kind, offset and size in the kernarg segment, buffer_bytes, access: read, write, readwrite or none), and
@@ -29,6 +30,8 @@ def write_kernels(artifact: Artifact, directory: Path) -> list[Path]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "plan.json").write_text(_json(one.plan))
+            with (folder / "weights.safetensors").open("wb") as file:
+                file.writelines(weights_file(one))
             for kernel in one.plan["kernels"]:
                 path = folder / f"{kernel['name']}.hsaco"
                 path.write_bytes(_code(one, kernel))
