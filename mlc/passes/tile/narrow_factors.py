@@ -69,7 +69,8 @@ def _before_widening(value: ir.Value) -> ir.Value | None:
     if nodes is None or len(nodes) != 1 or nodes[0].over or len(nodes[0].reads) != 1:
         return None
     names = [v.operation.name for v in nodes[0].op.regions[0].blocks[0].operations]
-    same = [e.only() for e in nodes[0].reads[0].indices] == list(range(len(nodes[0].shape)))
+    places, extents = nodes[0].reads[0].indices, nodes[0].shape
+    same = len(places) == len(extents) and all(n == 1 or e.only() == d for d, (e, n) in enumerate(zip(places, extents)))
     source = graph.operands[0]
     return source if same and names == ["arith.extsi", "linalg.yield"] and str(source.type.element_type) == "i8" else None
 
