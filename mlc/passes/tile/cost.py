@@ -291,7 +291,10 @@ def _atom(node: Node, rates: Rates) -> tuple[int, int, float] | None:
 
 
 def _apart(node: Node) -> bool:
-    """Whether the last dimension is one batch after the other."""
+    """Whether neighbouring results, or neighbouring elements of all factors, are of one batch after the other, as in depthwise windows."""
+    long = [d for d, n in enumerate(node.shape) if n > 1]
+    if long and all(long[-1] in r.walked for r in node.reads):
+        return True
     last = [{i for i, _ in r.terms[-1]} if r.terms else set() for r in node.reads]
     return len(node.shape) > 0 and all(x and max(x) < len(node.shape) for x in last) and bool(set.intersection(*last))
 

@@ -69,3 +69,19 @@ func.func @few_rows(%x: tensor<8x519xf16>) -> tensor<8x1001xf16> {
   %0 = "graph.matmul"(%x, %w) : (tensor<8x519xf16>, tensor<519x1001xf16>) -> tensor<8x1001xf16>
   return %0 : tensor<8x1001xf16>
 }
+
+// -----
+
+// A depthwise convolution's windows are no products of matrices, and stay as they are.
+// CHECK-LABEL: func.func @depthwise
+// CHECK-NOT: 1020x1x8xf16
+// CHECK: return
+func.func @depthwise(%x: tensor<1x18x18x1020xf16>) -> tensor<1x16x16x510xf16> {
+  %w = "graph.weight"() {key = "w"} : () -> tensor<3x3x1x1020xf16>
+  %0 = "graph.conv"(%x, %w) {dilations = [1, 1], groups = 1020 : i64, layout = "nhwc", strides = [1, 1]} : (tensor<1x18x18x1020xf16>, tensor<3x3x1x1020xf16>) -> tensor<1x16x16x1020xf16>
+  %1 = "graph.slice"(%0) {sizes = [1, 16, 16, 510], starts = [0, 0, 0, 0], steps = [1, 1, 1, 1]} : (tensor<1x16x16x1020xf16>) -> tensor<1x16x16x510xf16>
+  %2 = "graph.slice"(%0) {sizes = [1, 16, 16, 510], starts = [0, 0, 0, 510], steps = [1, 1, 1, 1]} : (tensor<1x16x16x1020xf16>) -> tensor<1x16x16x510xf16>
+  %3 = "graph.elementwise"(%1) {fn = "gelu"} : (tensor<1x16x16x510xf16>) -> tensor<1x16x16x510xf16>
+  %4 = "graph.elementwise"(%3, %2) {fn = "mul"} : (tensor<1x16x16x510xf16>, tensor<1x16x16x510xf16>) -> tensor<1x16x16x510xf16>
+  return %4 : tensor<1x16x16x510xf16>
+}
