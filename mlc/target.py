@@ -145,7 +145,7 @@ def _rocm(arch: str, sms: int, registers: int, warp: int, l1_kib: int, l2_mib: i
                   shared_bytes=64 << 10, registers=registers, warp=warp, atoms=atoms)
 
 
-_SYNC = ("mma.m16n8k16.f16", "mma.m16n8k16.bf16")
+_SYNC = ("mma.m16n8k16.f16", "mma.m16n8k16.bf16", "mma.m16n8k32.s8")
 _SYNC_TF32 = ("mma.m16n8k8.tf32",)
 _MFMA = ("mfma.f32_16x16x16_f16", "mfma.f32_16x16x16_bf16", "mfma.f32_16x16x4_f32")
 

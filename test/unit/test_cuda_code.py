@@ -94,6 +94,19 @@ def test_approximate_operations() -> None:
     assert text.count("div.rn.f32") == 1
 
 
+def test_products_of_codes_wrap() -> None:
+    """As integers do everywhere else, not saturate."""
+    body = """
+      %a = arith.constant dense<1> : vector<4x4xi8>
+      %b = arith.constant dense<2> : vector<2x4xi8>
+      %c = arith.constant dense<3> : vector<2x2xi32>
+      %d = nvgpu.mma.sync(%a, %b, %c) {mmaShape = [16, 8, 32]} : (vector<4x4xi8>, vector<2x4xi8>, vector<2x2xi32>) -> vector<2x2xi32>
+      %r = vector.extract %d[0, 0] : i32 from vector<2x2xi32>
+      memref.store %r, %x[%t] : memref<4096xi32>"""
+    ptx = _ptx(body, Target.parse("cuda:sm_80"), arguments="%x: memref<4096xi32>")
+    assert "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32" in ptx and "satfinite" not in ptx
+
+
 def test_read_only_buffers_go_through_the_texture_cache() -> None:
     body = "%v = memref.load %x[%t] : memref<4096xf32> memref.store %v, %y[%t] : memref<4096xf32>"
     said = "%x: memref<4096xf32> {llvm.noalias, llvm.readonly}, %y: memref<4096xf32> {llvm.noalias}"

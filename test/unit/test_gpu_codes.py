@@ -9,7 +9,8 @@ from gpu_native import compile_gpu_model
 from onnx_run import node_model, run_model
 
 # Each target with the instruction that multiplies codes there.
-TARGETS = {"rocm:gfx90a": "amdgpu.mfma", "rocm:gfx942": "amdgpu.mfma", "rocm:gfx1100": "amdgpu.wmma", "rocm:gfx1201": "amdgpu.wmma"}
+TARGETS = {"rocm:gfx90a": "amdgpu.mfma", "rocm:gfx942": "amdgpu.mfma", "rocm:gfx1100": "amdgpu.wmma", "rocm:gfx1201": "amdgpu.wmma",
+           "cuda:sm_80": "nvgpu.mma.sync"}
 CONVOLUTIONS: dict[str, dict[str, Any]] = {
     "uneven pads": {"pads": [1, 0, 2, 1]},
     "strides": {"pads": [1, 1, 1, 1], "strides": [2, 1]},

@@ -235,7 +235,7 @@ def test_a_target_without_tf32_computes_as_before(target: str) -> None:
 def test_it_decides_a_compile() -> None:
     target = Target.parse("cuda:sm_80")
     assert cache_key(_product(), CompileOptions(target)) != cache_key(_product(), CompileOptions(target, allow_tf32=True))
-    assert str(target.allowing_tf32()) == "cuda:sm_80,atoms=mma.m16n8k16.f16+mma.m16n8k16.bf16+mma.m16n8k8.tf32"
+    assert str(target.allowing_tf32()) == "cuda:sm_80,atoms=mma.m16n8k16.f16+mma.m16n8k16.bf16+mma.m16n8k32.s8+mma.m16n8k8.tf32"
     assert Target.parse(str(target.allowing_tf32())) == target.allowing_tf32() == target.allowing_tf32().allowing_tf32()
     assert Target.parse("cuda:sm_75").allowing_tf32() == Target.parse("cuda:sm_75")
 

@@ -65,6 +65,9 @@ def _finish(module: ir.Module, shared_alignment: int) -> None:
             _pass_maps_by_value(op)
         op.move_before(parent)
     parent.erase()
+    for op in operations(module.operation):
+        if op.name == "nvvm.mma.sync" and "intOverflowBehavior" in op.attributes:  # integers wrap, as everywhere; upstream saturates
+            op.attributes["intOverflowBehavior"] = ir.Attribute.parse("#nvvm.mma_int_overflow<wrapped>")
 
 
 def _pass_maps_by_value(function: ir.Operation) -> None:

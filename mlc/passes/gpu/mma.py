@@ -1,6 +1,6 @@
 """task.mma by mma.sync: a pipeline of asynchronous copies into shared memory feeds warp tiles held in registers.
 
-Registers of 32 bits hold two neighbouring factors of 16 bits, or one of f32, which the instruction reads as tf32 (`gpu.tf32`).
+Registers of 32 bits hold four neighbouring factors of 8 bits, two of 16, or one of f32, which the instruction reads as tf32 (`gpu.tf32`).
 """
 
 from collections.abc import Sequence
@@ -99,7 +99,8 @@ class TensorCoreProduct(MatrixProduct[MmaPlan]):
             return
         value = memref.LoadOp(side.source, [source]).result
         if inside is not None:
-            zero = arith.ConstantOp(self.element, ir.FloatAttr.get(self.element, 0.0)).result
+            kind = ir.IntegerAttr if isinstance(self.element, ir.IntegerType) else ir.FloatAttr
+            zero = arith.ConstantOp(self.element, kind.get(self.element, 0)).result
             value = arith.SelectOp(inside, value, zero).result
         memref.StoreOp(value, side.memory, [target])
 
@@ -135,7 +136,7 @@ class TensorCoreProduct(MatrixProduct[MmaPlan]):
                   matrices: int) -> ir.Value:
         """`matrices` pieces, 8 outer points by 16 bytes of depth, from outer point warp * tile + outer and depth point `depth` of the step.
 
-        Pieces of the left factor go down first, those of the right one deep first (PTX ISA, fragments of mma.m16n8k16 and m16n8k8).
+        Pieces of the left factor go down first, those of the right one deep first (PTX ISA, fragments of mma.m16n8k32, k16 and k8).
         By ldmatrix lane l gives the address of row l % 8 of piece l // 8. Memory that is [depth][outer] it transposes on the way, if
         elements have 16 bits; others are loaded one by one.
         """
@@ -156,9 +157,10 @@ class TensorCoreProduct(MatrixProduct[MmaPlan]):
             held = []
             for i in range(matrices):
                 down, deep = (i % 2, i // 2) if side is self.left else (i // 2, i % 2)
-                at = place(affine(outer + 8 * down, [(warp, tile), (group, 1)], narrow=True),
-                           affine(WIDEST // size * deep, [(depth, 1), (member, 1)], narrow=True))
-                held.append(memref.LoadOp(side.memory, [at]).result)
+                o = affine(outer + 8 * down, [(warp, tile), (group, 1)], narrow=True)
+                for e in range(4 // size):
+                    d = affine(WIDEST // size * deep + e, [(depth, 1), (member, 4 // size)], narrow=True)
+                    held.append(memref.LoadOp(side.memory, [place(o, d)]).result)
             return self._as_read(vector.FromElementsOp(type_, held).result)
         pieces = delinearize(self.lane, [4, 8])
         pair = delinearize(pieces[0], [2, 2])
