@@ -46,7 +46,9 @@ class Builder:
     point of the iteration space needs, e.g. `lambda m, n, k: (m, k)`; expressions may be d*c + e, never data dependent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wide: bool = False) -> None:
+        """wide: the machine is slow unless thousands of points are computed at once, so more work in more steps may be faster."""
+        self.wide = wide
         self._inside: list[dict[ir.Value, ir.Value]] = []  # stack of enclosing kernel bodies: outer value -> block argument
 
     # -- parallel and reducing computations -------------------------------------------------------------------------
@@ -60,6 +62,11 @@ class Builder:
         """
         return self._structured([(dtype, None)], shape, (), reads, lambda accs, *xs: [body(*xs)], rounds)[0]
 
+    def compute_many(self, shape: Sequence[int], dtypes: Sequence[DType], reads: Sequence[tuple[Tensor, IndexFn]],
+                     tables: Sequence[Tensor], body: Callable[..., Sequence[Scalar]]) -> list[Tensor]:
+        """Several results of one `gather_compute`: the body returns one Scalar for each of `dtypes`."""
+        return self._structured([(dtype, None) for dtype in dtypes], shape, (), reads, lambda accs, *xs: body(*xs), tables=tables)
+
     def reduce(self, shape: Sequence[int], over: Sequence[int], dtype: DType, init: float | int, reads: Sequence[tuple[Tensor, IndexFn]],
                body: Callable[..., Scalar]) -> Tensor:
         """result[i...] = fold of body(acc, *elements) over the extra loops `over`, starting from `init`; dtype must be a compute dtype."""
@@ -71,9 +78,10 @@ class Builder:
         return self._structured(list(zip(dtypes, inits, strict=True)), shape, over, reads, body)
 
     def _structured(self, results: list[tuple[DType, Any]], shape: Sequence[int], over: Sequence[int],
-                    reads: Sequence[tuple[Tensor, IndexFn]], body: Callable[..., Sequence[Scalar]], rounds: bool = False) -> list[Tensor]:
+                    reads: Sequence[tuple[Tensor, IndexFn]], body: Callable[..., Sequence[Scalar]], rounds: bool = False,
+                    tables: Sequence[Tensor] = ()) -> list[Tensor]:
         reads, body = _fold_splats(reads, body)
-        tensors = _unique([t for t, _ in reads])
+        tensors = _unique([*[t for t, _ in reads], *tables])
         outs = [(dtype, tuple(int(d) for d in shape)) for dtype, _ in results]
 
         def nest(*_: Tensor) -> list[Tensor]:

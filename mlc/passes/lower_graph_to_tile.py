@@ -12,19 +12,19 @@ from mlc.passes.registry import Pass, PassContext
 
 @dataclass(frozen=True)
 class LowerGraphToTile(Pass):
-    """Decomposes every graph op into tile.graphs; function signatures become storage types."""
+    """Decomposes every graph op into tile.graphs; function signatures become storage types. Scans and sorts ask for a target's threads."""
 
     name: ClassVar[str] = "lower-graph-to-tile"
 
     def run(self, module: ir.Module, ctx: PassContext) -> None:
         for op in list(module.body.operations):
             if isinstance(op, func.FuncOp):
-                _Lowering().function(op)
+                _Lowering(wide=ctx.target is not None and ctx.target.warp > 0).function(op)
 
 
 class _Lowering:
-    def __init__(self) -> None:
-        self.builder = Builder()
+    def __init__(self, wide: bool) -> None:
+        self.builder = Builder(wide)
         self.values: dict[ir.Value, Tensor] = {}
 
     def function(self, function: func.FuncOp) -> None:

@@ -15,6 +15,8 @@ from mlc.ir.context import make_context
 from mlc.ir.mlir import PassManager, arith, func, ir, scf, tensor
 from mlc.ir.mlir import llvm as llvm_dialect
 from mlc.passes.lower_graph_to_tile import LowerGraphToTile
+from mlc.passes.registry import PassContext
+from mlc.target import Target
 
 PIPELINE = (
     "builtin.module(canonicalize,cse,"
@@ -43,21 +45,24 @@ def module_of(build: Callable[..., object], inputs: Sequence[np.ndarray]) -> tup
     return module, outs
 
 
-def run_graph(build: Callable[..., object], *inputs: np.ndarray) -> list[np.ndarray]:
-    """`build(*values)` makes graph ops from ir.Values and returns a value or list of values; gives the results on `inputs`."""
+def run_graph(build: Callable[..., object], *inputs: np.ndarray, target: str | None = None) -> list[np.ndarray]:
+    """`build(*values)` makes graph ops from ir.Values and returns a value or list of values; gives the results on `inputs`.
+
+    target: the machine that ops are decomposed for; the loops run here.
+    """
     arrays = [np.ascontiguousarray(a).reshape(np.shape(a)) for a in inputs]
     with make_context(), ir.Location.unknown():
         module, outs = module_of(build, arrays)
-        return execute(module, arrays, outs)
+        return execute(module, arrays, outs, target=target)
 
 
 def execute(module: ir.Module, arrays: Sequence[np.ndarray], outs: Sequence[TensorType],
-            weight: Callable[[str], np.ndarray] | None = None) -> list[np.ndarray]:
+            weight: Callable[[str], np.ndarray] | None = None, target: str | None = None) -> list[np.ndarray]:
     """Runs @main, the first function of `module`, which is at the graph level; `weight` gives the value of a weight by key."""
     with module.context, ir.Location.unknown():
         broken = verify(module)
         assert not broken, broken
-        LowerGraphToTile().run(module, None)  # type: ignore[arg-type]
+        LowerGraphToTile().run(module, PassContext(Target.parse(target) if target else None))
         broken = verify(module)
         assert not broken, broken
         block = module.body.operations[0].operation.regions[0].blocks[0]

@@ -135,7 +135,8 @@ def test_chains_under_any_schedule(seed: int) -> None:
 
 
 def test_reductions_in_order_stay_out_of_it() -> None:
-    x = _numbers(4, 96)
-    found = compile_gpu(lambda v: [graph.softmax(v, axis=1), graph.arg(v, kind="max", axis=1)], x, target=TARGETS[0])(x)
-    np.testing.assert_array_equal(found[1], x.argmax(1))
-    np.testing.assert_allclose(found[0], _softmax(x, 1), rtol=0, atol=1e-6)
+    x = _numbers(4, 1, 96)
+    how = {"kernel": [96], "strides": [1], "dilations": [1], "axis": 2, "low": [0], "size": [96]}
+    found = compile_gpu(lambda v: [graph.softmax(v, axis=2), graph.max_pool_indices(v, **how)], x, target=TARGETS[0])(x)
+    np.testing.assert_array_equal(found[1][:, 0, 0], x[:, 0].argmax(1) + 96 * np.arange(4))
+    np.testing.assert_allclose(found[0], _softmax(x, 2), rtol=0, atol=1e-6)

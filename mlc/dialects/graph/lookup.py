@@ -41,11 +41,12 @@ class FindOp(GraphOp, name="find"):
             same = e.eq(key)
             if e.dtype.is_float:
                 same = same | (e.is_nan() & key.is_nan())
-            return select(same, b.index(rank), at)
+            return at.max(select(same, b.index(rank), constant(-1, I64)))
 
         if 0 in x.shape or not n:
             return [zeros(b, x.shape, I64)]
-        return [b.reduce(x.shape, (n,), I64, n, [(x, lambda *i: i[:rank]), (keys, lambda *i: i[rank:])], step)]
+        last = b.reduce(x.shape, (n,), I64, -1, [(x, lambda *i: i[:rank]), (keys, lambda *i: i[rank:])], step)
+        return [b.compute(x.shape, I64, [(last, lambda *i: i)], lambda at: select(at < 0, constant(n, I64), at))]
 
 
 class TreeLeavesOp(GraphOp, name="tree_leaves"):

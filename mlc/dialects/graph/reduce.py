@@ -10,6 +10,7 @@ import numpy as np
 from mlc.dialects._build import Builder, Tensor
 from mlc.dialects._ext import Operand, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, builder
+from mlc.dialects.graph._scans import running
 from mlc.dtypes import F64, I64, DType
 from mlc.ir.scalar import Scalar, compute_dtype, select
 
@@ -167,19 +168,19 @@ class ArgOp(GraphOp, name="arg"):
         (x,), last, largest = xs, self.py("last"), self.py("kind") == "max"
         acc = compute_dtype(x.dtype)
         along = Along(x.shape, [self.py("axis")])
+        # Two folds that any number of threads or lanes can share, where one that carries a pair would run in order.
+        best = b.reduce(along.outer, along.over, acc, lowest(acc) if largest else highest(acc), [(x, along.read)],
+                        lambda m, v: m.max(v) if largest else m.min(v))
 
-        def body(accs: Sequence[Scalar], v: Scalar) -> list[Scalar]:
-            best, where = accs
-            if largest:
-                better = v >= best if last else v > best
-            else:
-                better = v <= best if last else v < best
+        def place(at: Scalar, v: Scalar, best: Scalar) -> Scalar:
+            found = v.eq(best)
             if acc.is_float:
-                better = better | (v.is_nan() if last else v.is_nan() & ~best.is_nan())
-            return [select(better, v, best), select(better, b.index(len(along.outer)), where)]
+                found = found | (v.is_nan() & best.is_nan())
+            none = b.constant(-1 if last else along.count, I64)
+            here = select(found, b.index(len(along.outer)), none)
+            return at.max(here) if last else at.min(here)
 
-        inits = [lowest(acc) if largest else highest(acc), 0]
-        found = b.reduce_many(along.outer, along.over, [acc, I64], inits, [(x, along.read)], body)[1]
+        found = b.reduce(along.outer, along.over, I64, -1 if last else along.count, [(x, along.read), (best, along.kept)], place)
         return [b.view(found, self.types[0].shape)]
 
 
@@ -225,6 +226,9 @@ class ScanOp(GraphOp, name="scan"):
             return b.for_(0, n, [b.constant(1 if product else 0, acc), y], step)[1:]
 
         shape = (outer, n, inner)
+        if b.wide:
+            fold, start = (lambda t, v: t * v, 1) if product else (_add, 0)
+            return [b.view(running(b, b.view(x, shape), out.dtype, fold, start, exclusive=exclusive, reverse=reverse), out.shape)]
         flat = b.sliced_kernel([outer, inner], [(b.view(x, shape), (0, 2))], [(out.dtype, shape, (0, 2))], lane)[0]
         return [b.view(flat, out.shape)]
 

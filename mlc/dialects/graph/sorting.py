@@ -6,6 +6,7 @@ from math import prod
 from mlc.dialects._build import Builder, Tensor
 from mlc.dialects._ext import Operand, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, create
+from mlc.dialects.graph._sorts import leading
 from mlc.dialects.graph.indexing import filled
 from mlc.dialects.graph.movement import in_range, zeros
 from mlc.dtypes import F32, I64
@@ -45,11 +46,14 @@ class TopkOp(GraphOp, name="topk"):
         order = [*[d for d in range(x.rank) if d != axis], axis]
         if axis != last:
             x = b.compute([x.shape[d] for d in order], x.dtype, [(x, lambda *i: [i[order.index(d)] for d in range(last + 1)])], lambda e: e)
-        rows = prod(x.shape[:-1])
-        sort = _insertion_row if k <= INSERTION_LIMIT else _merge_row
-        largest = self.py("largest")
-        outs = [(out.dtype, (rows, k), (0,)), (I64, (rows, k), (0,))]
-        found = b.sliced_kernel([rows], [(b.view(x, (rows, n)), (0,))], outs, lambda t, v, p: sort(b, t, v, p, largest))
+        rows, largest = prod(x.shape[:-1]), self.py("largest")
+        x = b.view(x, (rows, n))
+        if b.wide:
+            found = leading(b, x, k, largest)
+        else:
+            sort = _insertion_row if k <= INSERTION_LIMIT else _merge_row
+            outs = [(out.dtype, (rows, k), (0,)), (I64, (rows, k), (0,))]
+            found = b.sliced_kernel([rows], [(x, (0,))], outs, lambda t, v, p: sort(b, t, v, p, largest))
         results = []
         for t, type_ in zip(found, (out, positions), strict=True):
             t = b.view(t, [type_.shape[d] for d in order])

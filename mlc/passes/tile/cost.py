@@ -169,7 +169,8 @@ def _held(nodes: Sequence[Node], regions: Mapping[Node, Region], producer: Mappi
         for value in node.results:
             walked.setdefault(value, []).append((i, volume(at.extents)))
         for read in expanded_reads(node, producer, inlined):
-            walked.setdefault(read.value, []).append((i, volume(read_extents(read, (*at.extents, *node.over)))))
+            if not _repeats(read, at):
+                walked.setdefault(read.value, []).append((i, volume(read_extents(read, (*at.extents, *node.over)))))
     spans, rows = [], 0
     for value, users in walked.items():
         first, last, sizes = users[0][0], users[-1][0], {points for _, points in users}
@@ -181,6 +182,12 @@ def _held(nodes: Sequence[Node], regions: Mapping[Node, Region], producer: Mappi
             rows = max(rows, *counts)
     most = max([sum(size for first, last, size in spans if first <= at < last) for at in range(len(active))], default=0)
     return Held(most, rows) if most else None
+
+
+def _repeats(read: Read, at: Region) -> bool:
+    """Whether each of several points reduces the same elements, which is no walk along rows."""
+    points = len(at.extents)
+    return any(i >= points for i in read.walked) and any(n > 1 and i not in read.walked for i, n in enumerate(at.extents))
 
 
 def _moved(extents: Sequence[int], size: int, shape: Sequence[int], sector: int) -> float:

@@ -126,9 +126,12 @@ class Node:
 
 def index_roots(value: ir.Value) -> set[ir.Value]:
     """The values that an index is computed from: block arguments, and results of ops without operands that are no constants."""
-    found, stack = set(), [value]
+    found, seen, stack = set(), set(), [value]
     while stack:
         value = stack.pop()
+        if value in seen:  # an expression may use a value many times over
+            continue
+        seen.add(value)
         owner = value.owner
         if isinstance(owner, ir.Block) or (not len(owner.operands) and owner.name != "arith.constant"):
             found.add(value)

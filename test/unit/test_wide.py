@@ -1,0 +1,122 @@
+"""Scans, sorts and searches decomposed for machines of many threads: results like numpy's, and kernels that are many threads."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from gpu_native import compile_gpu
+from harness import run_graph
+
+from mlc.dialects import graph
+from mlc.dialects.graph import _scans
+
+GPUS = ("cuda:sm_90a", "rocm:gfx942")
+RNG = np.random.default_rng(11)
+
+
+def _simulated(build: Callable[..., object], expected: list[np.ndarray], *inputs: np.ndarray, tolerance: float = 0) -> None:
+    """The results on the simulator, and that no kernel is sequential code."""
+    for target in GPUS:
+        compiled = compile_gpu(build, *inputs, target=target)
+        assert min(map(int, re.findall(r"known_block_size = array<i32: (\d+)", compiled.gpu))) >= 32
+        for got, want in zip(compiled(*inputs), expected, strict=True):
+            np.testing.assert_allclose(got.astype(want.dtype), want, rtol=0, atol=tolerance)
+
+
+def _scanned(x: np.ndarray, axis: int, *, exclusive: bool, reverse: bool, fold: Any = np.add) -> np.ndarray:
+    x = np.moveaxis(x, axis, 0)[::-1 if reverse else 1]
+    y = fold.accumulate(x, 0)
+    if exclusive:
+        y = np.concatenate([np.full_like(y[:1], fold.identity), y[:-1]])
+    return np.moveaxis(y[::-1 if reverse else 1], 0, axis)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize(("shape", "axis"), [((300_007,), 0), ((3, 4133), 1), ((5, 1333, 7), 1), ((2, 70), 1), ((6, 1), 1)])
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, np.float16])
+def test_sums(shape: tuple[int, ...], axis: int, exclusive: bool, reverse: bool, dtype: Any) -> None:
+    x = RNG.integers(-9, 9, shape).astype(dtype) if dtype == np.int64 else RNG.uniform(-1, 1, shape).astype(dtype)
+    got, = run_graph(lambda x: graph.scan(x, kind="sum", axis=axis, exclusive=exclusive, reverse=reverse), x, target=GPUS[0])
+    want = _scanned(x.astype(np.float64), axis, exclusive=exclusive, reverse=reverse)
+    summed, rounded = {np.int64: (0, 0), np.float32: (3e-7, 0), np.float16: (3e-7, 1e-3)}[dtype]
+    assert np.abs(got - want).max() <= summed * np.abs(x.astype(np.float64)).sum(axis).max() + rounded * np.abs(want).max()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("shape", "axis"), [((2, 700), 1), ((3, 150, 5), 1)])
+def test_scans_on_simulated_gpus(shape: tuple[int, ...], axis: int, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In chunks of chunks, and each element by all of its row."""
+    x = RNG.uniform(0.9, 1.1, shape).astype(np.float32)
+    for work in (0, 1 << 30):
+        monkeypatch.setattr(_scans, "WORK", work)
+        for kind, fold in (("sum", np.add), ("prod", np.multiply)):
+            want = _scanned(x.astype(np.float64), axis, exclusive=reverse, reverse=reverse, fold=fold)
+            _simulated(lambda v, kind=kind: graph.scan(v, kind=kind, axis=axis, exclusive=reverse, reverse=reverse), [want], x,
+                       tolerance=1e-5 * np.abs(want).max())
+
+
+def _ordered(x: np.ndarray, k: int, axis: int, largest: bool) -> tuple[np.ndarray, np.ndarray]:
+    """NaN is greater than any number; ties by place."""
+    x = np.moveaxis(x, axis, -1)
+    rank = np.unique(x, return_inverse=True, equal_nan=True)[1].reshape(x.shape)  # NaN comes last there, too
+    order = np.argsort(-rank if largest else rank, -1, kind="stable")[..., :k]
+    return np.moveaxis(np.take_along_axis(x, order, -1), -1, axis), np.moveaxis(order, -1, axis)
+
+
+def _numbers(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """With many ties and, of floats, NaN, infinities and zeros of both signs; of integers, the greatest and the least."""
+    if np.dtype(dtype).kind == "f":
+        special = [np.nan, np.inf, -np.inf, 0.0, -0.0]
+        return np.where(RNG.random(shape) < 0.2, RNG.choice(special, shape), RNG.integers(-40, 40, shape)).astype(dtype)
+    if np.dtype(dtype).kind == "b":
+        return RNG.random(shape) < 0.5
+    info = np.iinfo(dtype)
+    return np.where(RNG.random(shape) < 0.1, RNG.choice(np.array([info.min, info.max], dtype), shape),
+                    RNG.integers(0, 40, shape).astype(dtype)).astype(dtype)
+
+
+SHAPES = [((3, 1000), 1, 50), ((2, 4133), 1, 4133), ((5, 333, 3), 1, 7), ((2, 70), 1, 70), ((9, 64), 1, 8), ((7, 65), 1, 1), ((4, 3), 0, 4)]
+TYPES = [np.float32, np.float16, np.float64, np.int64, np.int8, np.uint8, np.uint32, np.uint64, bool]
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize(("shape", "axis", "k", "dtype"), [*((*s, np.float32) for s in SHAPES), *(((2, 96), 1, 33, t) for t in TYPES)])
+def test_leading_elements(shape: tuple[int, ...], axis: int, k: int, dtype: Any, largest: bool) -> None:
+    x = _numbers(shape, dtype)
+    values, places = run_graph(lambda v: list(graph.topk(v, k=k, axis=axis, largest=largest)), x, target=GPUS[0])
+    expected = _ordered(x, k, axis, largest)
+    np.testing.assert_array_equal(places, expected[1])
+    np.testing.assert_array_equal(values, expected[0])
+
+
+@pytest.mark.parametrize(("shape", "k", "dtype"), [((3, 200), 37, np.float32), ((1, 301), 301, np.int64), ((40, 60), 6, np.float16)])
+def test_sorts_on_simulated_gpus(shape: tuple[int, ...], k: int, dtype: Any) -> None:
+    x = _numbers(shape, dtype)
+    _simulated(lambda v: list(graph.topk(v, k=k, axis=1, largest=True)), list(_ordered(x, k, 1, True)), x)
+
+
+def test_a_router_is_one_kernel() -> None:
+    """The largest few of a short row: counting and choosing share a block."""
+    compiled = compile_gpu(lambda v: list(graph.topk(v, k=4, axis=1)), np.zeros((256, 64), np.float32))
+    assert len(compiled.kernels) == 1
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_the_place_of_an_extreme_is_found_by_all_threads(kind: str, last: bool) -> None:
+    x = RNG.integers(-90, 90, (3, 5000)).astype(np.float32)
+    x[1, [70, 4000]] = np.nan
+    find = np.argmax if kind == "max" else np.argmin
+    want = x.shape[1] - 1 - find(x[:, ::-1], 1) if last else find(x, 1)
+    _simulated(lambda v: graph.arg(v, kind=kind, axis=1, last=last), [want], x)
+    compiled = compile_gpu(lambda v: graph.arg(v, kind=kind, axis=1, last=last), x)
+    assert "combine = [\"\"" not in compiled.task
+
+
+def test_a_key_is_found_by_all_threads() -> None:
+    keys, x = RNG.integers(0, 50, 700), RNG.integers(0, 60, (4, 5))
+    want = np.array([max(np.flatnonzero(keys == v), default=len(keys)) for v in x.reshape(-1)]).reshape(x.shape)
+    _simulated(graph.find, [want], x, keys)
