@@ -47,9 +47,16 @@ class MapValue:
             inside = inside & ((index >= 0) & (index < size)).reshape(form)
             place = place + (np.clip(index, 0, size - 1) * stride).reshape(form)
         found = np.where(inside, flat[place], 0).astype(raw)
-        if self.spec["dtype"] == "f32":  # to the nearest number of tf32
-            found = found + raw.type(0x1000) & raw.type(0xFFFFE000)
+        if self.spec["dtype"] == "f32":
+            found = _tf32(found)
         return found.reshape(-1, box[-1]).view(np.uint8)
+
+
+def _tf32(bits: np.ndarray) -> np.ndarray:
+    """f32 to the nearest number of tf32, ties to even; what is not finite stays."""
+    one = np.uint32(1)
+    nearest = bits + np.uint32(0xFFF) + (bits >> np.uint32(13) & one) & np.uint32(0xFFFFE000)
+    return np.where(bits & np.uint32(0x7F800000) == np.uint32(0x7F800000), bits, nearest)
 
 
 @dataclass

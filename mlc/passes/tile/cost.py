@@ -381,14 +381,18 @@ def best_plan(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Val
         return None
     multiplies = any(n.contraction for n in nodes)
     splits = rates.splits if multiplies else ()
-    if not multiplies and rates.patches and any(n.turns for n in nodes):
+    turns = not multiplies and bool(rates.patches) and any(n.turns for n in nodes)
+    if turns:
         splits = tuple(n // element_bytes(sinks[-1].results[0]) for n in rates.patches)
     choices = [inline_choices(nodes, external, rates.guards)]
     if rates.recomputes and not multiplies and any(n.over for n in nodes):
         again = inline_choices(nodes, external, rates.guards, again=TWICE)
         choices += [again] if again != choices[0] else []
+    tiles = list(candidates(sinks[-1], splits, WIDE_ROWS if multiplies and rates.wide else ()))
+    if turns and len(nodes) == 1:  # a longer row would be loaded by threads that are no neighbours in memory, which no price knows
+        tiles = [t for t in tiles if t[-1] <= max(splits)]
     best: Plan | None = None
-    for inlined, tile in product(choices, candidates(sinks[-1], splits, WIDE_ROWS if multiplies and rates.wide else ())):
+    for inlined, tile in product(choices, tiles):
         plan = evaluate(nodes, sinks, external, tile, inlined, rates)
         if plan is not None and (best is None or plan.price < best.price):
             best = plan
