@@ -45,6 +45,16 @@ def test_the_plan_records_what_kernels_use(arch: str) -> None:
         assert 0 < kernel["occupancy"] <= 1 and kernel["threads"] == facts.threads and kernel["object"].startswith(f"objects/{arch}/")
 
 
+@pytest.mark.parametrize(("arch", "width"), [("gfx1100", 64), ("gfx1201", 80)])
+def test_streamed_softmax_keeps_its_registers(arch: str, width: int) -> None:
+    """LLVM's usual schedule fills all registers with what it loads ahead, and spills; the next one it is given does not."""
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, [1, 4, 512, width]) for name in "qkvy"]
+    graph = helper.make_graph([helper.make_node("Attention", ["q", "k", "v"], ["y"])], "g", infos[:3], infos[3:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+    kernel, = compile_model(model, CompileOptions(target=Target.parse(f"rocm:{arch}"))).plan["kernels"]
+    assert kernel["spill_bytes"] == kernel["scratch_bytes"] == 0
+
+
 def test_equal_input_gives_an_equal_artifact() -> None:
     one, two = artifact("rocm:gfx942"), artifact("rocm:gfx942")
     assert one.plan == two.plan and one.objects == two.objects

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,12 +14,14 @@ from pathlib import Path
 from mlc.backends import llvm
 from mlc.backends.codegen_pool import CodegenPool
 from mlc.backends.gpu_backend import Kernel
+from mlc.backends.rocm.code_object import read_code_object
 from mlc.errors import CompilerError, TargetError
 from mlc.target import Target
 
 _TRIPLE = "amdgcn-amd-amdhsa"
 _WORTH_A_PROCESS = 200_000  # characters of IR that take longer to compile than a process takes to start
 _ROCM = "/opt/rocm"  # where ROCm's packages put it
+_ATTRIBUTES = re.compile(r"(^define amdgpu_kernel .* #(\d+) [^\n]*\{\n.*^attributes #\2 = \{)", re.MULTILINE | re.DOTALL)
 _LINKERS = ("llvm/bin/ld.lld", "lib/llvm/bin/ld.lld")  # below ROCm's root; its layout changed once
 
 
@@ -46,9 +49,13 @@ def code_objects(kernels: Sequence[Kernel], target: Target, opt_level: int = 3, 
     finished: list[int] = []
     with CodegenPool(processes, target_machine) if processes > 1 else nullcontext() as pool, ThreadPoolExecutor(jobs) as threads:
 
+        def compiled(text: str) -> bytes:
+            return link(llvm.object_code(text, target_machine) if pool is None else pool.compile(text), linker)
+
         def one(index: int) -> bytes:
-            code = llvm.object_code(texts[index], target_machine) if pool is None else pool.compile(texts[index])
-            linked = link(code, linker)
+            linked = compiled(texts[index])
+            if (spilled := _spills(linked)) and _spills(again := compiled(with_few_registers(texts[index]))) < spilled:
+                linked = again
             finished.append(index)
             if done is not None:
                 done(len(finished), len(texts))
@@ -57,6 +64,19 @@ def code_objects(kernels: Sequence[Kernel], target: Target, opt_level: int = 3, 
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # the longest first, so that none is left for the end
         results = dict(zip(order, threads.map(one, order)))
     return [results[i] for i in range(len(texts))]
+
+
+def with_few_registers(text: str) -> str:
+    """A kernel's IR text, to be scheduled for the fewest registers.
+
+    LLVM's usual schedule moves loads ahead until the registers are full, and where that goes wrong, some are spilled.
+    """
+    return _ATTRIBUTES.sub(r'\1 "amdgpu-sched-strategy"="iterative-minreg"', text)
+
+
+def _spills(code: bytes) -> int:
+    """Vector registers that a code object's kernels keep in memory."""
+    return sum(k.vgpr_spills for k in read_code_object(code, "a kernel's code").kernels)
 
 
 def find_linker() -> list[str]:
