@@ -10,7 +10,7 @@ from gpu_native import compile_gpu
 from harness import run_graph
 
 from mlc.dialects import graph
-from mlc.dialects.graph import _scans
+from mlc.dialects.graph import _scans, _scatters
 
 GPUS = ("cuda:sm_90a", "rocm:gfx942")
 RNG = np.random.default_rng(11)
@@ -120,3 +120,62 @@ def test_a_key_is_found_by_all_threads() -> None:
     keys, x = RNG.integers(0, 50, 700), RNG.integers(0, 60, (4, 5))
     want = np.array([max(np.flatnonzero(keys == v), default=len(keys)) for v in x.reshape(-1)]).reshape(x.shape)
     _simulated(graph.find, [want], x, keys)
+
+
+def _written(x: np.ndarray, places: list[tuple[Any, ...]], updates: list[Any], reduction: str) -> np.ndarray:
+    """In order; what is out of range is dropped."""
+    fold: Any = {"none": lambda old, new: new, "add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}[reduction]
+    y = x.copy()
+    for at, value in zip(places, updates, strict=True):
+        if all(-n <= i < n for i, n in zip(at, x.shape)):
+            y[at] = fold(y[at], value)
+    return y
+
+
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "min", "max"])
+@pytest.mark.parametrize(("shape", "depth", "count"), [((40, 6), 1, 5), ((7, 11, 3), 2, 300), ((900,), 1, 2000), ((5, 300, 130), 2, 40)])
+def test_scattered_slices(shape: tuple[int, ...], depth: int, count: int, reduction: str) -> None:
+    """With duplicates, negative places, and some out of range."""
+    x = RNG.uniform(0.5, 1.5, shape).astype(np.float32)
+    indices = np.stack([RNG.integers(-n - (n > 5), n + (n > 5), count) for n in shape[:depth]], 1)
+    updates = RNG.uniform(0.9, 1.1, (count, *shape[depth:])).astype(np.float32)
+    got, = run_graph(lambda *v: graph.scatter_nd(*v, reduction=reduction), x, indices, updates, target=GPUS[0])
+    want = _written(x, [tuple(i) for i in indices.tolist()], list(updates), reduction)
+    np.testing.assert_allclose(got, want, rtol=1e-4 if reduction in ("add", "mul") else 0, atol=0)
+
+
+@pytest.mark.parametrize("reduction", ["none", "add"])
+@pytest.mark.parametrize(("shape", "axis", "others"), [((9, 70, 6), 1, (9, 6)), ((50, 30), 1, (20,)), ((1000, 40), 0, (40,)),
+                                                        ((8, 9), 0, (4,))])
+def test_scattered_elements(shape: tuple[int, ...], axis: int, others: tuple[int, ...], reduction: str) -> None:
+    """Along whole lanes, and where only some have indices."""
+    places = (*others[:axis], 65, *others[axis:])
+    x, updates = RNG.uniform(0, 1, shape).astype(np.float32), RNG.uniform(0, 1, places).astype(np.float32)
+    indices = RNG.integers(-shape[axis], shape[axis] + 1, places).astype(np.int32)
+    got, = run_graph(lambda *v: graph.scatter_elements(*v, axis=axis, reduction=reduction), x, indices, updates, target=GPUS[0])
+    each = [tuple(int(indices[at]) if d == axis else at[d] for d in range(len(shape))) for at in np.ndindex(*places)]
+    np.testing.assert_allclose(got, _written(x, each, list(updates.reshape(-1)), reduction), rtol=1e-5 if reduction == "add" else 0)
+
+
+@pytest.mark.parametrize("count", [3, 130])
+def test_scatters_on_simulated_gpus(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All updates looked at, and sorted ones."""
+    x, updates = RNG.uniform(0, 1, (61, 20)).astype(np.float16), RNG.uniform(0, 1, (count, 20)).astype(np.float16)
+    indices = RNG.integers(-61, 61, (count, 1))
+    monkeypatch.setattr(_scatters, "WORK", 0)
+    _simulated(graph.scatter_nd, [_written(x, [tuple(i) for i in indices.tolist()], list(updates), "none")], x, indices, updates)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.6, 1.0])
+def test_kept_elements_on_simulated_gpus(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_scans, "WORK", 0)
+    x = np.where(RNG.random((5, 9, 7)) < share, RNG.standard_normal((5, 9, 7)), 0).astype(np.float32)
+    x.reshape(-1)[:2] = [-0.0, np.nan if share else 0.0]
+    found = np.stack(np.nonzero(x))
+    padded = np.zeros((3, x.size), np.int64)
+    padded[:, :found.shape[1]] = found
+    _simulated(lambda v: list(graph.nonzero(v)), [padded, np.array(found.shape[1])], x)
+    rows, keep = RNG.standard_normal((300, 3)).astype(np.float32), RNG.random(290) < share
+    chosen = np.zeros((290, 3), np.float32)
+    chosen[:keep.sum()] = rows[:290][keep]
+    _simulated(lambda *v: list(graph.compress(*v)), [chosen, np.array(keep.sum())], rows, keep)

@@ -1,5 +1,7 @@
 """Sorting as wide loop nests: short runs by counting, then merges in which every place finds by itself what belongs there."""
 
+from collections.abc import Callable
+
 from mlc.dialects._build import Builder, Tensor
 from mlc.dialects.graph.movement import in_range
 from mlc.dtypes import I32, I64, DType
@@ -23,6 +25,18 @@ def leading(b: Builder, x: Tensor, k: int, largest: bool) -> tuple[Tensor, Tenso
     order = b.view(order, (rows, k))
     values = b.gather_compute((rows, k), x.dtype, [(order, lambda *i: i)], [x], lambda at: b.load(x, [b.index(0), at]))
     return values, b.cast(order, I64)
+
+
+def first_false(holds: Callable[[Scalar], Scalar], low: Scalar, high: Scalar, most: int) -> Scalar:
+    """The first place in [low, high) where `holds`, which is true up to some place, is false, or `high`; there are at most `most` places.
+
+    In straight code: `holds` is also asked about places outside of the range, and its answer not used.
+    """
+    for _ in range(most.bit_length()):
+        middle = (low + high).shr(1)
+        further, searching = holds(middle), low < high
+        low, high = select(searching & further, middle + 1, low), select(searching & ~further, middle, high)
+    return low
 
 
 def _keys(b: Builder, x: Tensor, runs: int, span: int, largest: bool) -> Tensor:
@@ -99,12 +113,7 @@ def _merged(b: Builder, keys: Tensor, order: Tensor, keep: int) -> tuple[Tensor,
         def key(run: Scalar, at: Scalar) -> Scalar:
             return b.load(keys, [row, run, in_range(at, own)])
 
-        low, high = (d - rights).max(0), d.min(own)
-        for _ in range(own.bit_length()):
-            middle = (low + high).shr(1)
-            fewer, searching = key(right, d - 1 - middle) < key(left, middle), low < high
-            high = select(searching & fewer, middle, high)
-            low = select(searching & ~fewer, middle + 1, low)
+        low = first_false(lambda at: key(right, d - 1 - at) >= key(left, at), (d - rights).max(0), d.min(own), own)
         one, other = key(left, low), key(right, d - low)
         take_left = (low < own) & ((d - low >= rights) | (one <= other))
         run, at = select(take_left, left, right), select(take_left, low, d - low)

@@ -6,18 +6,11 @@ from math import prod
 from mlc.dialects._build import Builder, Tensor, part_width
 from mlc.dialects._ext import Operand, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, builder, create
-from mlc.dialects.graph.movement import in_range, wrapped, zeros
+from mlc.dialects.graph._scatters import NARROW, REDUCTIONS, kept, nonzero_places, scatter_along, scatter_slices
+from mlc.dialects.graph.movement import checked, in_range, wrapped, zeros
 from mlc.dtypes import BOOL, I64, DType
 from mlc.ir.mlir import ir
 from mlc.ir.scalar import Scalar, constant, select
-
-REDUCTIONS: dict[str, Callable[[Scalar, Scalar], Scalar]] = {
-    "none": lambda old, new: new,
-    "add": lambda old, new: old + new,
-    "mul": lambda old, new: old * new,
-    "min": lambda old, new: old.min(new),
-    "max": lambda old, new: old.max(new),
-}
 
 
 class GatherElementsOp(GraphOp, name="gather_elements"):
@@ -109,10 +102,12 @@ class ScatterElementsOp(GraphOp, name="scatter_elements"):
         axis, combine = self.py("axis"), REDUCTIONS[self.py("reduction")]
         if 0 in indices.shape or 0 in x.shape:
             return [x]
+        if b.wide and (wide := scatter_along(b, *xs, axis=axis, reduction=self.py("reduction"))) is not None:
+            return [wide]
 
         def body(x: Tensor, indices: Tensor, updates: Tensor, y: Tensor) -> list[Tensor]:
             def one(at: Sequence[Scalar], y: Tensor) -> Tensor:
-                i, valid = _checked(b.load(indices, at), x.shape[along])
+                i, valid = checked(b.load(indices, at), x.shape[along])
                 return _update(b, y, [i if d == along else at[d] for d in range(x.rank)], valid, combine, b.load(updates, at))
 
             return [_each(b, indices.shape, one, _copy(b, x, y))]
@@ -153,6 +148,10 @@ class ScatterNdOp(GraphOp, name="scatter_nd"):
             return [x]
         # One loop over the places, one over the elements of the slice at each: long inner loops whatever the ranks are.
         count, width = prod(indices.shape[:-1]), prod(x.shape[depth:])
+        if b.wide:
+            flat = (b.view(x, (1, prod(x.shape[:depth]), width)), b.view(indices, (count, depth)), b.view(updates, (1, count, width)))
+            if (wide := scatter_slices(b, *flat, extents=x.shape[:depth], reduction=self.py("reduction"))) is not None:
+                return [b.view(wide, x.shape)]
         part = part_width(1, width)
         columns = (width // part, part)
         inputs = [(b.view(x, (*x.shape[:depth], *columns)), (depth,)), (b.view(indices, (count, depth)), ()),
@@ -162,7 +161,7 @@ class ScatterNdOp(GraphOp, name="scatter_nd"):
             def place(i: Scalar, y: Tensor) -> list[Tensor]:
                 at, inside = [], b.constant(True, BOOL)
                 for k in range(depth):
-                    j, valid = _checked(b.load(indices, [i, k]), x.shape[k])
+                    j, valid = checked(b.load(indices, [i, k]), x.shape[k])
                     at.append(j)
                     inside = inside & valid
                 return b.for_(0, part, [y], lambda c, y: [_update(b, y, [*at, c], inside, combine, b.load(updates, [i, c]))])
@@ -299,6 +298,9 @@ class NonzeroOp(GraphOp, name="nonzero"):
         if positions.size == 0 and x.rank:
             return [zeros(b, positions.shape, I64), zeros(b, (), I64)]
 
+        if b.wide and positions.size < NARROW:
+            return nonzero_places(b, x)
+
         def body(x: Tensor) -> list[Tensor]:
             def one(at: Sequence[Scalar], state: list) -> list:
                 y, n = state
@@ -341,6 +343,16 @@ class CompressOp(GraphOp, name="compress"):
         if not width:
             number = b.reduce((), shape[:1], I64, 0, [(condition, lambda i: [i])], lambda n, kept: n + kept.to(I64))
             return [zeros(b, out.shape, x.dtype), number]
+
+        if b.wide:
+            at, number = kept(b, lambda v: v, condition)
+            rows = b.view(x, (x.shape[0], width))
+
+            def element(at: Scalar, number: Scalar) -> Scalar:
+                return select(b.index(0) < number.to(I64), b.load(rows, [in_range(at, shape[0]), b.index(1)]), b.constant(0, x.dtype))
+
+            y = b.gather_compute(shape, x.dtype, [(at, lambda i, c: (i,)), (number, lambda i, c: ())], [rows], element)
+            return [b.view(y, out.shape), b.cast(number, I64)]
 
         def body(x: Tensor, condition: Tensor) -> list[Tensor]:
             def row(i: Scalar, y: Tensor, n: Scalar) -> list:
@@ -387,13 +399,6 @@ def _update(b: Builder, y: Tensor, at: Sequence[Scalar], valid: Scalar, combine:
     """`y` with one element combined with `new` if `valid`; `at` is in range either way."""
     old = b.load(y, at)
     return b.insert(select(valid, combine(old, new), old), y, at)
-
-
-def _checked(i: Scalar, extent: int) -> tuple[Scalar, Scalar]:
-    """An index with negative ones counted from the end, clamped; and whether it was in range."""
-    i = i.to(I64)
-    i = select(i < 0, i + extent, i)
-    return in_range(i, extent), (i >= 0) & (i < extent)
 
 
 def _column(b: Builder, y: Tensor, values: Sequence[Scalar], n: Scalar) -> Tensor:

@@ -33,6 +33,13 @@ def wrapped(i: Scalar, extent: int) -> Scalar:
     return in_range(select(i < 0, i + extent, i), extent)
 
 
+def checked(i: Scalar, extent: int) -> tuple[Scalar, Scalar]:
+    """An index with negative ones counted from the end, clamped; and whether it was in range."""
+    i = i.to(I64)
+    i = select(i < 0, i + extent, i)
+    return in_range(i, extent), (i >= 0) & (i < extent)
+
+
 class ReshapeOp(GraphOp, name="reshape"):
     """The same elements, row-major, under another shape.
 
@@ -371,5 +378,5 @@ def iota(shape: Sequence[int], dim: int, dtype: DType) -> ir.Value:
     return create(IotaOp, [], shape=[int(d) for d in shape], dim=dim, to=TensorType((), dtype).mlir().element_type)[0]
 
 
-__all__ = ["BroadcastOp", "ConcatOp", "GatherOp", "IotaOp", "PadOp", "ReshapeOp", "SliceOp", "TransposeOp", "broadcast", "concat", "gather",
-           "in_range", "iota", "pad", "reshape", "slice", "transpose", "window", "wrapped", "zeros"]
+__all__ = ["BroadcastOp", "ConcatOp", "GatherOp", "IotaOp", "PadOp", "ReshapeOp", "SliceOp", "TransposeOp", "broadcast", "checked",
+           "concat", "gather", "in_range", "iota", "pad", "reshape", "slice", "transpose", "window", "wrapped", "zeros"]

@@ -29,3 +29,34 @@ func.func @topk(%x: tensor<4x200xf16>) -> (tensor<4x50xf16>, tensor<4x50xi64>) {
   %v, %i = "graph.topk"(%x) {k = 50, axis = 1} : (tensor<4x200xf16>) -> (tensor<4x50xf16>, tensor<4x50xi64>)
   return %v, %i : tensor<4x50xf16>, tensor<4x50xi64>
 }
+
+// -----
+
+// The last update to each row, among all three; then the row, from there or as it was.
+// CHECK-LABEL: func.func @scatter
+// CHECK-NOT: scf.
+// CHECK: arith.maxsi
+// CHECK: "tile.yield"(%{{.*}}) : (tensor<1x8x1xi32>)
+// CHECK: tensor.extract
+// CHECK: "tile.yield"(%{{.*}}) : (tensor<1x8x4xf32>)
+// CPU-LABEL: func.func @scatter
+// CPU: scf.forall
+func.func @scatter(%x: tensor<8x4xf32>, %i: tensor<3x1xi64>, %u: tensor<3x4xf32>) -> tensor<8x4xf32> {
+  %y = "graph.scatter_nd"(%x, %i, %u) : (tensor<8x4xf32>, tensor<3x1xi64>, tensor<3x4xf32>) -> tensor<8x4xf32>
+  return %y : tensor<8x4xf32>
+}
+
+// -----
+
+// Ranks, then bisection.
+// CHECK-LABEL: func.func @nonzero
+// CHECK-NOT: scf.
+// CHECK: "tile.yield"(%{{.*}}) : (tensor<1x40x1xi32>)
+// CHECK: "tile.yield"(%{{.*}}) : (tensor<40xi32>)
+// CHECK: "tile.yield"(%{{.*}}) : (tensor<2x40xi64>)
+// CPU-LABEL: func.func @nonzero
+// CPU: scf.for
+func.func @nonzero(%x: tensor<5x8xf32>) -> (tensor<2x40xi64>, tensor<i64>) {
+  %y, %n = "graph.nonzero"(%x) : (tensor<5x8xf32>) -> (tensor<2x40xi64>, tensor<i64>)
+  return %y, %n : tensor<2x40xi64>, tensor<i64>
+}
