@@ -179,3 +179,11 @@ def test_kept_elements_on_simulated_gpus(share: float, monkeypatch: pytest.Monke
     chosen = np.zeros((290, 3), np.float32)
     chosen[:keep.sum()] = rows[:290][keep]
     _simulated(lambda *v: list(graph.compress(*v)), [chosen, np.array(keep.sum())], rows, keep)
+
+
+@pytest.mark.parametrize(("parts", "axis"), [(7, 0), (7, 2), (40, 1), (300, 0)])
+def test_concat_of_many(parts: int, axis: int) -> None:
+    """Parts of different lengths, some of them empty."""
+    shapes = [tuple(int(RNG.integers(0, 4)) if d == axis else n for d, n in enumerate((3, 2, 5))) for _ in range(parts)]
+    xs = [RNG.uniform(-1, 1, shape).astype(np.float16) for shape in shapes]
+    _simulated(lambda *vs: graph.concat(*vs, axis=axis), [np.concatenate(xs, axis)], *xs)

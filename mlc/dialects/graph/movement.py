@@ -15,6 +15,7 @@ from mlc.ir.scalar import Scalar, compute_dtype, constant, select
 
 PAD_MODES = ("constant", "edge", "reflect", "wrap")
 SELECT_LIMIT = 4  # concat of at most this many operands is one select chain (it fuses); beyond, it is one copy per operand
+WIDE_LIMIT = 16  # of a wide machine, which takes more in several such chains: loads that are not picked are cheaper than a plain loop
 
 
 def zeros(b: Builder, shape: Sequence[int], dtype: DType) -> Tensor:
@@ -160,17 +161,22 @@ class ConcatOp(GraphOp, name="concat"):
             return [zeros(b, out.shape, out.dtype)]
         if len(parts) == 1:
             return [parts[0]]
-        if len(parts) > SELECT_LIMIT:
+        if len(parts) > SELECT_LIMIT and not b.wide:
             return [_concat_copies(b, parts, axis, out)]
-        return [_concat_select(b, parts, axis, out)]
+        while len(parts) > WIDE_LIMIT:
+            parts = [_concat_select(b, parts[k:k + WIDE_LIMIT], axis) for k in range(0, len(parts), WIDE_LIMIT)]
+        return [_concat_select(b, parts, axis)]
 
 
-def _concat_select(b: Builder, parts: Sequence[Tensor], axis: int, out: TensorType) -> Tensor:
+def _concat_select(b: Builder, parts: Sequence[Tensor], axis: int) -> Tensor:
     """One parallel loop: every element picks among clamped loads of all operands."""
+    if len(parts) == 1:
+        return parts[0]
     ends = [sum(x.shape[axis] for x in parts[:k + 1]) for k in range(len(parts))]
+    first = parts[0]
 
     def element() -> Scalar:
-        at = [b.index(d) for d in range(out.rank)]
+        at = [b.index(d) for d in range(first.rank)]
 
         def load(k: int) -> Scalar:
             i = in_range(at[axis] - (ends[k] - parts[k].shape[axis]), parts[k].shape[axis])
@@ -181,7 +187,7 @@ def _concat_select(b: Builder, parts: Sequence[Tensor], axis: int, out: TensorTy
             value = select(at[axis] < ends[k], load(k), value)
         return value
 
-    return b.gather_compute(out.shape, out.dtype, [], parts, element)
+    return b.gather_compute([*first.shape[:axis], ends[-1], *first.shape[axis + 1:]], first.dtype, [], parts, element)
 
 
 def _concat_copies(b: Builder, parts: Sequence[Tensor], axis: int, out: TensorType) -> Tensor:
