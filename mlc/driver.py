@@ -20,6 +20,7 @@ from mlc.ir.context import make_context
 from mlc.ir.mlir import ir
 from mlc.load import executable
 from mlc.options import CompileOptions
+from mlc.passes.graph.dequantized_products import widened_products
 from mlc.passes.instrument import Instrumentation, Timing
 from mlc.passes.pipeline import run_pipeline
 from mlc.passes.registry import PassContext
@@ -35,12 +36,13 @@ LEVELS = ("graph", "tile", "task")  # and those below, which the target's backen
 
 @dataclass
 class _Stages:
-    """What is known while one model is compiled. timing: of each pass, if asked for."""
+    """What is known while one model is compiled. notes: for the user, on what is computed otherwise than one would think."""
 
     options: CompileOptions
     ctx: PassContext
     progress: Progress | None
     watch: Instrumentation = field(default_factory=Instrumentation)
+    notes: list[str] = field(default_factory=list[str])
 
     @staticmethod
     def of(options: CompileOptions, progress: Progress | None) -> "_Stages":
@@ -112,6 +114,7 @@ def _to_task(module: ir.Module, stages: _Stages, stop: str = "") -> bool:
     """Runs the levels down to task; False when it stopped at the level asked for."""
     stages.enter("graph")
     stages.run(module, "graph-pipeline")
+    stages.notes = widened_products(module, stages.ctx.need_target())
     if stop == "graph":
         return False
     stages.enter("tile")
@@ -201,6 +204,8 @@ def _plan(imported: ImportedModel, built: Built, stages: _Stages) -> dict[str, A
     outputs = [_entry(a.name, a.dtype.name, a.shape) for a in imported.results]
     plan = _plan_of(built, stages.options, inputs, outputs, imported.weights)
     plan["signature"] = imported.signature
+    if stages.notes:
+        plan["notes"] = stages.notes
     return plan
 
 

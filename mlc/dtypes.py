@@ -32,6 +32,11 @@ class DType:
         return self.kind == "f"
 
     @property
+    def is_float8(self) -> bool:
+        """Whether it is an 8-bit float with a sign."""
+        return self.is_float and self.bits == 8 and self.name != "f8E8M0FNU"
+
+    @property
     def is_integer(self) -> bool:
         return self.kind in "iu"
 

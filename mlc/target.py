@@ -148,6 +148,8 @@ def _rocm(arch: str, sms: int, registers: int, warp: int, l1_kib: int, l2_mib: i
 _SYNC = ("mma.m16n8k16.f16", "mma.m16n8k16.bf16", "mma.m16n8k32.s8")
 _SYNC_TF32 = ("mma.m16n8k8.tf32",)
 _MFMA = ("mfma.f32_16x16x16_f16", "mfma.f32_16x16x16_bf16", "mfma.f32_16x16x4_f32")
+_MFMA_F8 = ("mfma.f32_16x16x32_f8E4M3FNUZ", "mfma.f32_16x16x32_f8E5M2FNUZ")
+_WMMA_F8 = ("wmma.gfx12.f32_16x16x16_f8E4M3FN", "wmma.gfx12.f32_16x16x16_f8E5M2")
 
 
 def _wmma(generation: str) -> tuple[str, ...]:
@@ -176,9 +178,9 @@ _FACTS: dict[str, dict[str, Target]] = {
         ),
         "rocm": (
             _rocm("gfx90a", 104, 131072, 64, 16, 8, (*_MFMA, "mfma.i32_16x16x16_i8"), "mfma"),  # MI210
-            _rocm("gfx942", 304, 131072, 64, 32, 4, (*_MFMA, "mfma.i32_16x16x32_i8"), "mfma", "fp8"),  # MI300X; L2 is of one die
+            _rocm("gfx942", 304, 131072, 64, 32, 4, (*_MFMA, "mfma.i32_16x16x32_i8", *_MFMA_F8), "mfma", "fp8"),  # MI300X; L2 is of one die
             _rocm("gfx1100", 96, 98304, 32, 32, 6, _wmma("gfx11"), "wmma"),  # RX 7900 XTX
-            _rocm("gfx1201", 64, 98304, 32, 32, 8, _wmma("gfx12"), "wmma", "fp8"),  # RX 9070 XT
+            _rocm("gfx1201", 64, 98304, 32, 32, 8, (*_wmma("gfx12"), *_WMMA_F8), "wmma", "fp8"),  # RX 9070 XT
         ),
     }.items()
 }

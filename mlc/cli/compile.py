@@ -69,6 +69,7 @@ def show(common: Common, source: Path, destination: Path, answer: dict[str, Any]
         ("memory", f"weights {format_size(answer['weights']['bytes'])}, "
                    f"arena {' or '.join(format_size(code['arena_bytes']) for code in variants.values())}"),
         ("file", format_size(answer["file_bytes"])),
+        *(("note", note) for code in variants.values() for note in code["notes"]),
         ("time", f"{sum(answer['seconds'].values()):.2f} s ({how})"),
     ]))
 

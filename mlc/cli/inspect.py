@@ -54,6 +54,8 @@ def _code(common: Common, label: str, code: dict[str, Any], shown: int) -> None:
     resources = any("registers" in k for k in kernels)  # a GPU's
     common.say(table([_kernel(k, resources) for k in kernels[:shown]],
                      ("kernel", "grid", *(("threads", "registers", "spills", "shared") if resources else ()), "launches", "nodes")))
+    for note in code["notes"]:
+        common.say(f"note: {note}")
     if len(kernels) > shown:
         common.say(f"  ... {len(kernels) - shown} more; --kernels {len(kernels)} shows all")
 

@@ -8,6 +8,7 @@
 from math import prod
 
 from mlc.dialects._ext import OpBase, Operand, Operands, Region, Result, Results, VerifyError, attribute, dialect
+from mlc.dtypes import BY_NAME
 from mlc.ir.mlir import ir
 from mlc.layout.mapping import TaskMap
 
@@ -223,6 +224,7 @@ class MmaOp(TaskOp, name="mma"):
 
     Operands: a, b, c, then block offsets. `extents`: parallel dimensions, then `reductions` reduction dimensions. Maps take all loop
     indices, then the offsets. a and b are widened to c's element type first. `atom` names the unit that computes it; "fma" is any FMA unit.
+    `codes`: the float8 types whose codes a and b hold, if they do.
 
     `panels` gives, for a and b, the width of the panels the operand is stored in (see tile.map), or 0; the map of a panelled operand gives
     [n, k...]: its column, then its reduction indices.
@@ -257,6 +259,7 @@ class MmaOp(TaskOp, name="mma"):
     maps: list
     panels: list = [0, 0]
     bounded: list = [[], []]
+    codes: list = []
     warps: list | None = None
     step: int | None = None
     stages: int | None = None
@@ -270,6 +273,8 @@ class MmaOp(TaskOp, name="mma"):
             raise VerifyError(f"has warps {self.warps}, expected three positive counts: rows, columns, depth")
         if self.registers is not None and (len(self.registers) != 3 or any(not isinstance(n, int) or n < 1 for n in self.registers)):
             raise VerifyError(f"has registers {self.registers}, expected three positive counts: rows, vectors, lanes")
+        if len(self.codes) not in (0, 2) or any(name not in BY_NAME or not BY_NAME[name].is_float8 for name in self.codes):
+            raise VerifyError(f"has codes {self.codes}, expected the float8 types of a and b")
         for name, value in (("step", self.step), ("stages", self.stages)):
             if value is not None and value < 1:
                 raise VerifyError(f"has {name} = {value}, expected at least 1")

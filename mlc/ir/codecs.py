@@ -5,7 +5,25 @@ Everything is straight-line integer and f32 arithmetic with selects, so a loop a
 
 from dataclasses import dataclass
 
-from mlc.dtypes import BF16, BOOL, F4E2M1FN, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0FNU, F16, F32, F64, I32, U8, U16, U32, DType
+from mlc.dtypes import (
+    BF16,
+    BOOL,
+    BY_NAME,
+    F4E2M1FN,
+    F8E4M3FN,
+    F8E4M3FNUZ,
+    F8E5M2,
+    F8E5M2FNUZ,
+    F8E8M0FNU,
+    F16,
+    F32,
+    F64,
+    I32,
+    U8,
+    U16,
+    U32,
+    DType,
+)
 from mlc.ir.mlir import arith, ir
 from mlc.ir.scalar import Scalar, compute_dtype, constant, mlir_type, select
 
@@ -69,6 +87,24 @@ def decode(stored: ir.Value, dtype: DType) -> Scalar:
     if dtype in _CODES:
         return _decode_code(Scalar(stored, U8).to(U32), _CODES[dtype])
     return Scalar(stored, dtype)
+
+
+def widen(code: Scalar, dtype: DType) -> Scalar:
+    """The f32 that an i8 code of a float8 type stands for, as two ops that say so: products in this form can be a matrix unit's.
+
+    No target has the second op; `narrowed` leads back to the code, for `decode`.
+    """
+    return Scalar(arith.ExtFOp(mlir_type(F32), arith.BitcastOp(ir.Type.parse(dtype.name), code.value).result).result, F32)
+
+
+def narrowed(value: ir.Value) -> tuple[ir.Value, DType] | None:
+    """The code and its type of a value that `widen` made."""
+    for name in ("arith.extf", "arith.bitcast"):
+        if isinstance(value.owner, ir.Block) or value.owner.name != name:
+            return None
+        type_, value = value.type, value.owner.operands[0]
+    found = BY_NAME.get(str(type_))
+    return (value, found) if found is not None and found.is_float8 else None
 
 
 def encode(value: Scalar, dtype: DType) -> ir.Value:
@@ -207,4 +243,4 @@ def _to_odd(x: Scalar) -> Scalar:
     return (bits | back.ne(x).to(U32)).bitcast(F32)
 
 
-__all__ = ["ROUND_MODES", "clamp", "convert", "decode", "encode", "rounded", "storage_type", "zero"]
+__all__ = ["ROUND_MODES", "clamp", "convert", "decode", "encode", "narrowed", "rounded", "storage_type", "widen", "zero"]

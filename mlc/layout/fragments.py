@@ -74,8 +74,8 @@ class Atom:
 
     @property
     def element(self) -> str:
-        """The `DType` of factors in memory."""
-        return "f32" if self.input == "tf32" else self.input
+        """The `DType` of factors in memory: float8 are codes there."""
+        return "f32" if self.input == "tf32" else "i8" if self.input.startswith("f8") else self.input
 
 
 def _mma_c(rows: int = 16, columns: int = 8) -> Fragment:
@@ -139,8 +139,10 @@ ATOMS: dict[str, Atom] = {atom.name: atom for atom in (
     _mfma("mfma.f32_32x32x8_f16", 32, 8, "f16", "f32"), _mfma("mfma.f32_32x32x8_bf16", 32, 8, "bf16", "f32"),
     _mfma("mfma.f32_16x16x4_f32", 16, 4, "f32", "f32"), _mfma("mfma.i32_16x16x32_i8", 16, 32, "i8", "i32"),
     _mfma("mfma.i32_16x16x16_i8", 16, 16, "i8", "i32"),
+    _mfma("mfma.f32_16x16x32_f8E4M3FNUZ", 16, 32, "f8E4M3FNUZ", "f32"), _mfma("mfma.f32_16x16x32_f8E5M2FNUZ", 16, 32, "f8E5M2FNUZ", "f32"),
     _wmma_rdna3("wmma.gfx11.f32_16x16x16_f16", "f16"), _wmma_rdna3("wmma.gfx11.f32_16x16x16_bf16", "bf16"),
     _wmma_rdna3("wmma.gfx11.i32_16x16x16_i8", "i8", "i32"), _wmma_rdna4("wmma.gfx12.i32_16x16x16_i8", "i8", "i32"),
+    _wmma_rdna4("wmma.gfx12.f32_16x16x16_f8E4M3FN", "f8E4M3FN"), _wmma_rdna4("wmma.gfx12.f32_16x16x16_f8E5M2", "f8E5M2"),
     _wmma_rdna4("wmma.gfx12.f32_16x16x16_f16", "f16"), _wmma_rdna4("wmma.gfx12.f32_16x16x16_bf16", "bf16"),
 )}
 

@@ -195,7 +195,7 @@ class _Kernel:
         return plan
 
     def _unit(self, op: ir.Operation, product: Product | None) -> Unit | None:
-        return unit_for(product, op.operands[2], self.target) if self._narrow(op) else None
+        return unit_for(product, op.operands[2], self.target, op.opview.py("codes")) if self._narrow(op) else None
 
     def _narrow(self, op: ir.Operation) -> bool:
         return all(volume(v.type.shape) < NARROW for v in list(op.operands)[:3])

@@ -30,6 +30,7 @@ PASSES: dict[str, str] = {
     "fold-scales": "mlc.passes.graph.fold_scales:FoldScales",
     "sink-transposes": "mlc.passes.graph.sink:SinkTransposes",
     "merge-products": "mlc.passes.graph.merge_products:MergeProducts",
+    "dequantized-products": "mlc.passes.graph.dequantized_products:DequantizedProducts",
     "integer-products": "mlc.passes.graph.integer_products:IntegerProducts",
     "choose-layout": "mlc.passes.graph.choose_layout:ChooseLayout",
     "lower-graph-to-tile": "mlc.passes.lower_graph_to_tile:LowerGraphToTile",
@@ -56,7 +57,7 @@ PASSES: dict[str, str] = {
 
 PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,"
-                      "integer-products,merge-products,mlc-cse,mlc-dce",
+                      "dequantized-products,integer-products,merge-products,mlc-cse,mlc-dce",
     "tile-pipeline": "fold-views,mlc-dce,hoist,narrow-factors,split-reductions,connect,align-factors,choose-scopes,choose-tiles,"
                      "pack-weights,hoist,choose-tiles,keep-wide,mlc-dce",
     "task-pipeline": "lower-tile-to-task,join-foreaches,fuse-loops,plan-memory,choose-mapping",

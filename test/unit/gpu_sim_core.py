@@ -22,7 +22,8 @@ RULES: dict[str, Callable[["Program", ir.Operation], Step | None]] = {}
 PURE: dict[str, Callable[[ir.Operation], Function]] = {}
 
 _TYPES = {"index": np.dtype(np.int64), "i1": np.dtype(bool)} | {
-    name: BY_NAME[name].numpy for name in ("f16", "f32", "f64", "bf16", "f8E4M3FN", "f8E5M2", "i8", "i16", "i32", "i64")}
+    name: BY_NAME[name].numpy for name in ("f16", "f32", "f64", "bf16", "f8E4M3FN", "f8E5M2", "f8E4M3FNUZ", "f8E5M2FNUZ", "i8", "i16",
+                                           "i32", "i64")}
 
 
 def rule(*names: str) -> Callable[[Callable[["Program", ir.Operation], Step | None]], Any]:

@@ -12,7 +12,8 @@ def test_atoms_that_chain() -> None:
     assert by_tables == {"mma.m16n8k16.f16", "mma.m16n8k16.bf16"}
     assert by_neighbours == {
         "mfma.f32_16x16x16_f16", "mfma.f32_16x16x16_bf16", "mfma.f32_16x16x4_f32", "wmma.gfx11.f32_16x16x16_f16",
-        "wmma.gfx11.f32_16x16x16_bf16", "wmma.gfx12.f32_16x16x16_f16", "wmma.gfx12.f32_16x16x16_bf16"}
+        "wmma.gfx11.f32_16x16x16_bf16", "wmma.gfx12.f32_16x16x16_f16", "wmma.gfx12.f32_16x16x16_bf16",
+        "wmma.gfx12.f32_16x16x16_f8E4M3FN", "wmma.gfx12.f32_16x16x16_f8E5M2"}
 
 
 @pytest.mark.parametrize("name", ["mfma.f32_16x16x16_f16", "mfma.f32_16x16x4_f32", "wmma.gfx11.f32_16x16x16_f16",

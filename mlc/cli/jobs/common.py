@@ -101,7 +101,8 @@ def summary(artifact: Artifact) -> Answer:
 def _code(plan: Mapping[str, Any]) -> Answer:
     """What is code's for one architecture."""
     kernels = plan.get("kernels", [])
-    return {"arena_bytes": plan.get("arena_bytes", 0), "kernels": kernels, "launches": sum(k.get("launches", 1) for k in kernels)}
+    return {"arena_bytes": plan.get("arena_bytes", 0), "kernels": kernels, "launches": sum(k.get("launches", 1) for k in kernels),
+            "notes": plan.get("notes", [])}
 
 
 def _spec(spec: TensorSpec) -> Answer:

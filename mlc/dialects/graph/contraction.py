@@ -6,7 +6,8 @@ from mlc.dialects._build import Builder, Tensor
 from mlc.dialects._ext import Operand, Operands, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, builder
 from mlc.dialects.graph.elementwise import broadcast
-from mlc.dtypes import DType
+from mlc.dtypes import F32, I8, DType
+from mlc.ir import codecs
 from mlc.ir.mlir import ir
 from mlc.ir.scalar import Scalar, compute_dtype, select
 
@@ -14,7 +15,8 @@ from mlc.ir.scalar import Scalar, compute_dtype, select
 class MatmulOp(GraphOp, name="matmul"):
     """numpy.matmul on operands of rank >= 2: batch dimensions broadcast. Floats accumulate in (at least) f32; integers wrap.
 
-    transpose_a, transpose_b: the operand is stored with its last two dimensions swapped.
+    transpose_a, transpose_b: the operand is stored with its last two dimensions swapped. Operands of float8, which may be of two types,
+    have a result of f32.
 
     Example: %y = "graph.matmul"(%a, %b) {transpose_b = true} : (tensor<8x4x16xf32>, tensor<32x16xf32>) -> tensor<8x4x32xf32>
     """
@@ -34,9 +36,10 @@ class MatmulOp(GraphOp, name="matmul"):
         k2, n = reversed(b.shape[-2:]) if transpose_b else b.shape[-2:]
         if k != k2:
             raise VerifyError(f"cannot multiply {list(a.shape)} by {list(b.shape)}: {k} is not {k2}")
-        if a.dtype != b.dtype or a.dtype.kind == "b":
+        small = a.dtype.is_float8 and b.dtype.is_float8
+        if (a.dtype != b.dtype and not small) or a.dtype.kind == "b":
             raise VerifyError(f"needs operands of one numeric element type, got {a.dtype} and {b.dtype}")
-        return [a.with_shape((*broadcast([a.shape[:-2], b.shape[:-2]]), m, n))]
+        return [TensorType((*broadcast([a.shape[:-2], b.shape[:-2]]), m, n), F32 if small else a.dtype)]
 
     def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
         x, y = xs
@@ -51,7 +54,11 @@ class MatmulOp(GraphOp, name="matmul"):
         left = read(x, k, m) if self.py("transpose_a") else read(x, m, k)
         right = read(y, n, k) if self.py("transpose_b") else read(y, k, n)
         depth = x.shape[-2 if self.py("transpose_a") else -1]
-        total = b.reduce(out.shape, (depth,), acc, 0, [left, right], lambda s, p, q: s + p * q)
+        if x.dtype.is_float8 and b.wide:  # in the form by which matrix units are found
+            reads = [(Tensor(t.value, I8), at) for t, at in (left, right)]
+            total = b.reduce(out.shape, (depth,), acc, 0, reads, lambda s, p, q: s + codecs.widen(p, x.dtype) * codecs.widen(q, y.dtype))
+        else:
+            total = b.reduce(out.shape, (depth,), acc, 0, [left, right], lambda s, p, q: s + p * q)
         return [b.cast(total, out.dtype)]
 
 

@@ -19,6 +19,7 @@ from mlc.frontend.onnx.values import Tensor
 
 MAX_ELEMENTS = 1 << 20  # of all inputs and outputs together, for ops whose cost is one pass over them
 MAX_SLOW_ELEMENTS = 1 << 12  # for ops that onnx.reference computes in Python loops or in more than linear time
+MAX_CODES = 1 << 10  # elements of codes that are widened here; more are weights, which kernels can read as they are
 DOMAINS = ("", "ai.onnx.ml")
 NEWEST = 1 << 30  # an opset later than all: the schema registry gives the latest version
 
@@ -62,9 +63,17 @@ def fold(node: NodeProto, inputs: Sequence[Tensor | None], opsets: Mapping[str, 
         cost += prod(shape) if shape is not None else cost * max((t.rank for t in given.values()), default=0)
     if cost > (MAX_SLOW_ELEMENTS if node.op_type in SLOW else MAX_ELEMENTS):
         return None
+    if _widens_codes(node, inputs) and cost > MAX_CODES:
+        return None
     if node.op_type == "GatherElements" and not _indices_fit(node, inputs):
         return None
     return _run(schema, local, given, opsets, inferred)
+
+
+def _widens_codes(node: NodeProto, inputs: Sequence[Tensor | None]) -> bool:
+    """Whether a node makes numbers of codes."""
+    data = inputs[0] if inputs else None
+    return node.op_type == "DequantizeLinear" or (node.op_type in ("Cast", "CastLike") and data is not None and data.dtype.is_float8)
 
 
 def _indices_fit(node: NodeProto, inputs: Sequence[Tensor | None]) -> bool:

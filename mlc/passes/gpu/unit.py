@@ -1,5 +1,6 @@
 """The matrix unit of a product: an atom that the target has, and the way that factors take to its registers."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,19 +70,28 @@ def chained_units(target: Target) -> dict[str, Unit]:
     found: dict[str, Unit] = {}
     for name in target.atoms:
         unit = Unit.named(name, target)
-        if unit.atom.output == "f32" and unit.chain is not None:
+        if unit.atom.output == "f32" and unit.atom.element != "i8" and unit.chain is not None:  # weights lose too much in float8
             found.setdefault(unit.atom.element, unit)
     return found
 
 
-def unit_for(product: Product | None, c: ir.Value, target: Target) -> Unit | None:
-    """The target's unit that computes a product into c, if its rows and columns are not batches."""
+def float8_atom(kinds: Collection[str], target: Target) -> str | None:
+    """The target's atom that multiplies factors of these float8 types; those of two types have one shape, and one instruction for both."""
+    found = [n for kind in kinds for n in target.atoms if ATOMS[n].input == kind]
+    return found[0] if found and len(found) == len(kinds) and len({ATOMS[n].shape for n in found}) == 1 else None
+
+
+def unit_for(product: Product | None, c: ir.Value, target: Target, codes: Sequence[str] = ()) -> Unit | None:
+    """The target's unit that computes a product into c, if its rows and columns are not batches. codes: the factors' float8 types."""
     if product is None:
         return None
     kinds = {str(f.buffer.type.element_type) for f in (product.a, product.b)}
     # Neighbours in memory are a batch's products (a depthwise convolution): threads load them side by side, an atom would use one in eight.
     if len(kinds) > 1 or any(extent > 1 and a == b == 1 for extent, a, b, _ in product.batch):
         return None
-    wanted = (*kinds, str(c.type.element_type))
-    name = next((n for n in target.atoms if (ATOMS[n].element, ATOMS[n].output) == wanted), None)
+    if codes:
+        name = float8_atom(set(codes), target)
+    else:
+        wanted = (*kinds, str(c.type.element_type))
+        name = next((n for n in target.atoms if (ATOMS[n].element, ATOMS[n].output) == wanted), None)
     return None if name is None else Unit.named(name, target)

@@ -192,8 +192,17 @@ class WaveProduct(MatrixProduct[MmaPlan]):
 
     def _atom(self, a: ir.Value, b: ir.Value, sums: ir.Value) -> ir.Value:
         """Sums + a * b, or its transpose."""
+        a, b = self._as_codes(a, self.left), self._as_codes(b, self.right)
         first, second = (b, a) if self._swapped else (a, b)
         return wave_atom(self.plan.unit.atom, first, second, sums)
+
+    def _as_codes(self, fragment: ir.Value, side: Side) -> ir.Value:
+        """A fragment of codes as what they stand for."""
+        codes = self.op.opview.py("codes")
+        if not codes:
+            return fragment
+        type_ = ir.VectorType.get(fragment.type.shape, ir.Type.parse(codes[side.factor.operand]))
+        return vector.BitCastOp(type_, fragment).result
 
     # -- results ----------------------------------------------------------------------------------------------------
     def _store_tile(self, accs: Sequence[ir.Value], start: ir.Value) -> None:

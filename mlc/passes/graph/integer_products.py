@@ -58,11 +58,6 @@ class _Codes:
     codes: ir.Value
     zero: ir.Value | None
 
-    @property
-    def plain(self) -> bool:
-        """Whether they are what a matrix unit takes."""
-        return self.zero is None and type_of(self.codes).dtype == I8
-
     def varies_along(self, *axes: int) -> bool:
         return self.zero is not None and size(self.zero) != 1 and any(shape(self.zero)[d] != 1 for d in axes)
 
@@ -92,9 +87,14 @@ class _Codes:
         return None if fill is None else _Codes(pad(self.codes, fill, low=list(low), high=list(high)), self.zero)
 
 
+def _is_done(op: Any, *factors: _Codes) -> bool:
+    """Whether its factors are what a matrix unit takes: signed codes, without zero points, that are widened last of all."""
+    return all(f.zero is None and type_of(f.codes).dtype == I8 and producer(v, CastOp) is not None for f, v in zip(factors, operands(op)))
+
+
 def _matmul(op: Any) -> ir.Value | None:
     a, b = _codes(operand(op, 0)), _codes(operand(op, 1))
-    if op.py("transpose_a") or op.py("transpose_b") or a is None or b is None or (a.plain and b.plain):
+    if op.py("transpose_a") or op.py("transpose_b") or a is None or b is None or _is_done(op, a, b):
         return None
     if a.varies_along(-1) or b.varies_along(-2):
         return None
@@ -105,7 +105,7 @@ def _matmul(op: Any) -> ir.Value | None:
 
 def _conv(op: Any) -> ir.Value | None:
     x, w = _codes(operand(op, 0)), _codes(operand(op, 1))
-    if x is None or w is None or (x.plain and w.plain):
+    if x is None or w is None or _is_done(op, x, w):
         return None
     last, groups, order = op.py("layout") == "nhwc", op.py("groups"), rank(x.codes)
     maps, channels = (order - 1, order - 2) if last else (0, 1)

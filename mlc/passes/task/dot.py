@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from mlc.dialects import task
+from mlc.dtypes import BY_NAME
+from mlc.ir import codecs
 from mlc.ir.affine import from_linear, map_to_linear
 from mlc.ir.mlir import arith, ir, memref
 from mlc.layout.linear import Linear
@@ -23,11 +25,13 @@ def as_foreach(op: ir.Operation) -> ir.Operation:
     def load(which: int, indices: Sequence[ir.Value]) -> ir.Value:
         buffer, map_ = op.operands[which], maps[which]
         if bounded := view.py("bounded")[which]:
-            return widened(_load_within(buffer, map_, indices, bounded))
+            return widened(which, _load_within(buffer, map_, indices, bounded))
         place, short = _used(map_, indices)
-        return widened(task.LoadOp.build([buffer, *place], [buffer.type.element_type], {"map": short}).operation.results[0])
+        return widened(which, task.LoadOp.build([buffer, *place], [buffer.type.element_type], {"map": short}).operation.results[0])
 
-    def widened(value: ir.Value) -> ir.Value:
+    def widened(which: int, value: ir.Value) -> ir.Value:
+        if codes := view.py("codes"):
+            return codecs.decode(value, BY_NAME[codes[which]]).value
         return value if value.type == element else (arith.ExtSIOp if whole else arith.ExtFOp)(element, value).result
 
     with ir.InsertionPoint(op):

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from mlc.dialects import task
+from mlc.dtypes import BY_NAME
+from mlc.ir import codecs
 from mlc.ir.affine import from_linear
 from mlc.ir.mlir import arith, ir, memref
 from mlc.layout.linear import Linear
 from mlc.passes.tile.cost import sink_nodes
-from mlc.passes.tile.model import Node, Read, volume
+from mlc.passes.tile.model import Node, Read, float8_factors, volume
 from mlc.passes.tile.region import Region
 
 _COMBINE = {"addf", "mulf", "maximumf", "minimumf", "addi", "muli", "andi", "ori", "xori", "maxsi", "maxui", "minsi", "minui"}
@@ -150,6 +152,10 @@ class KernelEmitter:
             elif op.name == "tensor.extract":
                 operands = [self._value(v, env) for v in list(op.operands)[1:]]
                 env[op.results[0]] = memref.LoadOp(self.memory[op.operands[0]], operands).result
+            elif op.name == "arith.bitcast" and str(op.results[0].type) in BY_NAME and BY_NAME[str(op.results[0].type)].is_float8:
+                env[op.results[0]] = self._value(op.operands[0], env)
+            elif (coded := codecs.narrowed(op.results[0]) if op.results else None) is not None:
+                env[op.results[0]] = codecs.decode(self._value(coded[0], env), coded[1]).value
             else:
                 values = [self._value(v, env) for v in op.operands]  # constants among them are made here, so before the op
                 copy = op.clone()
@@ -257,7 +263,8 @@ class KernelEmitter:
         maps = [ir.AffineMapAttr.get(from_linear(p, len(keep))) for p in kept]
         task.MmaOp.build([*buffers, target[0], *[o for o in self.offsets if o is not None]], [],
                          {"atom": "fma", "extents": [*at.extents, *node.over], "reductions": k, "maps": maps,
-                          "panels": [self.panels.get(r.value, 0) for r in reads], "bounded": bounded})
+                          "panels": [self.panels.get(r.value, 0) for r in reads], "bounded": bounded,
+                          **({"codes": codes} if (codes := float8_factors(node.op)) else {})})
         return True
 
 

@@ -7,6 +7,7 @@ from math import gcd
 from typing import TYPE_CHECKING
 
 from mlc.dialects._ext import operations
+from mlc.ir import codecs
 from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import ir
 from mlc.layout.linear import Linear
@@ -261,7 +262,16 @@ def _is_copy(op: ir.Operation) -> bool:
     return value.type == ops[-1].operands[0].type
 
 
+def float8_factors(op: ir.Operation) -> list[str]:
+    """The float8 types of a product's factors, in the order of its reads, where it multiplies codes of such."""
+    found = [codecs.narrowed(o.results[0]) for o in operations(op) if o.name == "arith.extf"]
+    places = sorted((code.arg_number, dtype.name) for code, dtype in filter(None, found) if isinstance(code, ir.BlockArgument))
+    return [name for _, name in places]
+
+
 def _is_read(value: ir.Value, n_in: int) -> bool:
+    if (coded := codecs.narrowed(value)) is not None:
+        value = coded[0]
     while (narrow := widened_from(value)) is not None:
         value = narrow
     return isinstance(value, ir.BlockArgument) and value.arg_number < n_in

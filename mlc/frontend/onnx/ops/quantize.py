@@ -53,7 +53,9 @@ def _granularity(ctx: NodeContext, codes: DType) -> tuple[ir.Value, ir.Value, in
         axis = 0  # its only one, whatever the attribute says
     if not -len(x) <= axis < len(x):
         raise ModelError(f"axis {axis} is outside of input {list(x)}", node=ctx.label)
-    return ctx.ir(1), ctx.ir(2) if ctx.has(2) else scalar(0, codes), axis % len(x), block
+    # Zero points that are known to be 0 are one number, so that passes, which read no weights, know it, too.
+    zeros = not ctx.has(2) or (not block and ctx.tensor(2).is_known and not any(ctx.value(2).tobytes()))
+    return ctx.ir(1), scalar(0, codes) if zeros else ctx.ir(2), axis % len(x), block
 
 
 @converter("DynamicQuantizeLinear", since=11)
