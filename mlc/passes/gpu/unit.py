@@ -77,7 +77,7 @@ def chained_units(target: Target) -> dict[str, Unit]:
 
 def float8_atom(kinds: Collection[str], target: Target) -> str | None:
     """The target's atom that multiplies factors of these float8 types; those of two types have one shape, and one instruction for both."""
-    found = [n for kind in kinds for n in target.atoms if ATOMS[n].input == kind]
+    found = [n for kind in sorted(kinds) for n in target.atoms if ATOMS[n].input == kind]
     return found[0] if found and len(found) == len(kinds) and len({ATOMS[n].shape for n in found}) == 1 else None
 
 
