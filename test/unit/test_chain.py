@@ -7,9 +7,12 @@ from mlc.layout.fragments import ATOMS
 
 
 def test_atoms_that_chain() -> None:
-    by_tables = {n for n, a in ATOMS.items() if n.startswith("mma") and chain_of(a, neighbours=False)}
+    chains = {n: chain_of(a, neighbours=False) for n, a in ATOMS.items() if n.startswith("mma") and a.output == "f32"}
+    by_tables = {n for n, chain in chains.items() if chain is not None and chain.depth_keys == tuple(range(chain.span))}
+    by_keys = {n for n, chain in chains.items() if chain is not None} - by_tables
     by_neighbours = {n for n, a in ATOMS.items() if not n.startswith("mma") and a.output == "f32" and chain_of(a, neighbours=True)}
     assert by_tables == {"mma.m16n8k16.f16", "mma.m16n8k16.bf16"}
+    assert by_keys == {"mma.m16n8k8.tf32"}
     assert by_neighbours == {
         "mfma.f32_16x16x16_f16", "mfma.f32_16x16x16_bf16", "mfma.f32_16x16x4_f32", "wmma.gfx11.f32_16x16x16_f16",
         "wmma.gfx11.f32_16x16x16_bf16", "wmma.gfx12.f32_16x16x16_f16", "wmma.gfx12.f32_16x16x16_bf16",
@@ -42,3 +45,13 @@ def test_sums_of_two_neighbouring_atoms_are_a_left_factor() -> None:
     for lane in range(32):
         sums = [(row, column + 8 * n) for n in range(2) for row, column in (atom.c.at(lane, e) for e in range(4))]
         assert sums == [atom.a.at(lane, e) for e in range(8)]
+
+
+def test_depth_points_may_be_the_keys_that_a_lane_has() -> None:
+    atom = ATOMS["mma.m16n8k8.tf32"]
+    chain = chain_of(atom, neighbours=False)
+    assert chain is not None and atom.a is not None and sorted(chain.depth_keys) == list(range(atom.shape[2]))
+    for lane in range(32):
+        sums = [(row, column + 8 * n) for n in range(chain.sums) for row, column in (atom.c.at(lane, e) for e in range(4))]
+        wanted = [(row, chain.depth_keys[point]) for row, point in (atom.a.at(lane, e) for e in range(atom.a.size))]
+        assert [sums[n] for n in chain.order] == wanted

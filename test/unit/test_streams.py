@@ -107,6 +107,13 @@ def test_factors_of_32_bits_where_units_multiply_them(name: str, always: None) -
     _check(name, np.float32, "rocm:gfx942")
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if name != "wide heads"])  # too wide for shared memory
+def test_factors_of_32_bits_where_tf32_is_allowed(name: str, always: None) -> None:
+    """A lane's keys of the second product are those whose scores it has."""
+    simulated = _check(name, np.float32, str(Target.parse("cuda:sm_80").allowing_tf32()))
+    assert 'atom = "mma.m16n8k8.tf32"' in simulated.task
+
+
 @pytest.mark.parametrize("first", [8, 4, 1])
 @pytest.mark.parametrize("target", ["cuda:sm_90a", "cuda:sm_80", "rocm:gfx942"])
 def test_factors_that_are_parts_of_one_matrix(first: int, target: str, always: None) -> None:
@@ -149,10 +156,12 @@ LONG = {"narrow": ((4, 16, 4096, 64), {}), "narrow, causal": ((4, 16, 4096, 64),
 
 
 @pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("arch", ["sm_90a", "sm_80", "sm_86"])
-def test_long_rows_are_streamed_and_ptxas_takes_them(name: str, arch: str) -> None:
+def test_long_rows_are_streamed_and_ptxas_takes_them(name: str, arch: str, dtype: Any) -> None:
     target, (shape, attributes) = Target.parse(f"cuda:{arch}"), LONG[name]
-    ctx, array = PassContext(target), np.broadcast_to(np.float16(0), shape)
+    target = target.allowing_tf32() if dtype == np.float32 else target
+    ctx, array = PassContext(target), np.broadcast_to(dtype(0), shape)
     with make_context(), ir.Location.unknown():
         module, _ = module_of(lambda *a: graph.attention(*a, scale=0.125, **attributes), [array] * 3)
         run_pipeline(module, "builtin.module(lower-graph-to-tile,mlc-dce,mlc-cse,tile-pipeline,task-pipeline)", ctx)
@@ -160,7 +169,7 @@ def test_long_rows_are_streamed_and_ptxas_takes_them(name: str, arch: str) -> No
         run_pipeline(module, "builtin.module(gpu-kernel-pipeline)", ctx)
         kernel, = lower_kernels(module, target)
     (_, cubin), = cubins([kernel], target, 3, lambda *_: None)
-    assert cubin.spill_bytes == 0 and cubin.remarks == ()
+    assert cubin.spill_bytes <= (16 if dtype == np.float32 else 0) and cubin.remarks == ()
     assert kernel.shared <= target.shared_bytes and cubin.registers * kernel.threads <= target.registers
 
 

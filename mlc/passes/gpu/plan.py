@@ -98,7 +98,9 @@ def _up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def staged(factor: Factor, unit: Unit, outer: int, step: int, alignment: Mapping[ir.Value, int], threads: int) -> Staged | None:
+def staged(factor: Factor, unit: Unit, outer: int, step: int, alignment: Mapping[ir.Value, int], threads: int,
+           apart: int = 1) -> Staged | None:
+    """How a factor lies in a stage. apart: depth points between those that neighbouring lanes read, where they read single elements."""
     if _readable(factor, unit, step):
         return None
     turned = factor.outer.contiguous and not factor.depth.contiguous
@@ -109,7 +111,7 @@ def staged(factor: Factor, unit: Unit, outer: int, step: int, alignment: Mapping
         if is_shared(factor.buffer) or vector * size < 4:
             vector = 1  # asynchronous copies come from global memory, and are no shorter than 4 bytes
         # Elements of 32 bits that lie across are read by four depth points and eight outer ones at once.
-        pitch = outer + (8 - outer) % 16 if turned and size == 4 else (outer if turned else step) + PAD // size
+        pitch = outer + (8 // apart - outer) % 16 if turned and size == 4 else (outer if turned else step) + PAD // size
         return Staged(turned, vector, pitch, pitch * (step if turned else outer))
     pitch = step + PAD // size
     patch = min(WIDEST // size, step)

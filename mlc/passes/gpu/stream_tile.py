@@ -11,6 +11,7 @@ from mlc.ir.mlir import arith, ir, memref, nvgpu, vector
 from mlc.passes.gpu.block import WIDEST, Block, delinearize
 from mlc.passes.gpu.hopper.emit import compare, i32_type, when
 from mlc.passes.gpu.result import place
+from mlc.passes.gpu.tf32 import rounded
 from mlc.passes.gpu.unit import Unit
 from mlc.passes.gpu.warp_streaming import Tile
 from mlc.passes.task.flat import affine, index_constant, linear_index
@@ -74,7 +75,7 @@ class CopiedTile(StreamTile):
             along = affine(0, [(chunk, v)], narrow=True)
             source, inside = self._source(step, *((along, row) if staged.by_depth else (row, along)))
             target = affine(0, [(base, 1), (row, staged.pitch), (along, 1)], narrow=True)
-            if v == 1:
+            if v * self.bytes < 4:
                 loaded = memref.LoadOp(self.source, [source]).result
                 if inside is not None:
                     loaded = arith.SelectOp(inside, loaded, self._zero(self.element)).result
@@ -97,21 +98,51 @@ class CopiedTile(StreamTile):
         return
 
     def fragments(self, slot: ir.Value, outer: ir.Value, depth: int, together: int, left: bool) -> list[list[ir.Value]]:
-        """Lane l gives the address of row l % 8 of piece l // 8 (PTX ISA, ldmatrix): outer points first for the left factor, else depth."""
+        """Four pieces of 8 outer points by 16 bytes of depth: outer points first for the left factor, else depth (PTX ISA).
+
+        By ldmatrix lane l gives the address of row l % 8 of piece l // 8. What it cannot bring, elements of 32 bits that lie across or in
+        another order, is loaded one by one.
+        """
         assert together == 1
+        four = self._elements(slot, outer, depth, left) if self._single else self._pieces(slot, outer, depth, left)
+        if self.unit.atom.input == "tf32":
+            four = rounded(four)
+        if left:
+            return [[four]]
+        width = four.type.shape[1]
+        two = ir.VectorType.get([2, width], self.element)
+        return [[vector.ExtractStridedSliceOp(two, four, [k, 0], [2, width], [1, 1]).result] for k in (0, 2)]
+
+    @property
+    def _single(self) -> bool:
+        points = self.tile.points
+        return self.bytes == 4 and (self.staged.by_depth or points != tuple(range(len(points))))
+
+    def _elements(self, slot: ir.Value, outer: ir.Value, depth: int, left: bool) -> ir.Value:
+        """Lane l has outer point l // 4 and depth point l % 4 of each piece."""
+        points, staged = self.tile.points, self.staged
+        assert all(p == points[i // 4 * 4] + i % 4 * points[1] for i, p in enumerate(points)), "points that are not evenly apart"
+        group, member = delinearize(self.lane, [8, 4])
+        o_step, d_step = (1, staged.pitch) if staged.by_depth else (staged.pitch, 1)
+        found = []
+        for i in range(4):
+            down, deep = (i % 2, i // 2) if left else (i // 2, i % 2)
+            at = affine((depth + points[4 * deep]) * d_step + 8 * down * o_step,
+                        [(slot, staged.size), (outer, o_step), (group, o_step), (member, points[1] * d_step)], narrow=True)
+            found.append(memref.LoadOp(self.memory, [at]).result)
+        return vector.FromElementsOp(ir.VectorType.get([4, 1], self.element), found).result
+
+    def _pieces(self, slot: ir.Value, outer: ir.Value, depth: int, left: bool) -> ir.Value:
         staged = self.staged
         piece, row = delinearize(self.lane, [4, 8])
         high, low = delinearize(piece, [2, 2])
         down, deep = (low, high) if left else (high, low)
-        o, d = [(outer, 1), (down, 8)], [(deep, 8)]
+        o, d = [(outer, 1), (down, 8)], [(deep, WIDEST // self.bytes)]
         (d if staged.by_depth else o).append((row, 1))
         o_step, d_step = (1, staged.pitch) if staged.by_depth else (staged.pitch, 1)
         at = affine(0, [(slot, staged.size), (affine(0, o, narrow=True), o_step), (affine(depth, d, narrow=True), d_step)], narrow=True)
-        four = nvgpu.LdMatrixOp(ir.VectorType.get([4, 2], self.element), self.memory, [at], staged.by_depth, 4).result
-        if left:
-            return [[four]]
-        two = ir.VectorType.get([2, 2], self.element)
-        return [[vector.ExtractStridedSliceOp(two, four, [k, 0], [2, 2], [1, 1]).result] for k in (0, 2)]
+        type_ = ir.VectorType.get([4, 4 // self.bytes], self.element)
+        return nvgpu.LdMatrixOp(type_, self.memory, [at], staged.by_depth, 4).result
 
 
 class CarriedTile(StreamTile):

@@ -15,6 +15,7 @@ from mlc.passes.gpu.hopper.emit import Int, add, compare, i32_type, loop, value,
 from mlc.passes.gpu.softmax import OnlineSoftmax, Rows, Share
 from mlc.passes.gpu.stream import StreamParts
 from mlc.passes.gpu.stream_tile import CarriedTile, CopiedTile
+from mlc.passes.gpu.tf32 import rounded
 from mlc.passes.gpu.warp_streaming import Tile, WarpStreaming
 from mlc.passes.gpu.wave import rolled, wave_atom
 from mlc.passes.task.flat import affine, index_constant
@@ -207,8 +208,10 @@ class WarpStream:
             pool = self._exchanged(pool, distance)
         numbers = [vector.ExtractOp(pool[n // len(weights)], [], [n % len(weights)]).result for n in chain.order]
         size = len(numbers) // chain.factors
-        type_ = ir.VectorType.get([size // 2, 2] if self.unit.streams else [size], self.element)
-        return [vector.FromElementsOp(type_, numbers[i:i + size]).result for i in range(0, len(numbers), size)]
+        packed = 4 // self.shape.element_bytes
+        type_ = ir.VectorType.get([size // packed, packed] if self.unit.streams else [size], self.element)
+        found = [vector.FromElementsOp(type_, numbers[i:i + size]).result for i in range(0, len(numbers), size)]
+        return list(map(rounded, found)) if self.unit.atom.input == "tf32" else found
 
     def _exchanged(self, pool: Sequence[ir.Value], distance: int) -> list[ir.Value]:
         """What a lane and the one at a distance have, in the same order for both: that of the lower one first."""
@@ -226,7 +229,8 @@ class WarpStream:
     def _atom(self, query: ir.Value, key: ir.Value, sums: ir.Value) -> ir.Value:
         """Sums + query side * key side."""
         if self.unit.streams:
-            return nvgpu.MmaSyncOp(sums.type, query, key, sums, list(self.unit.atom.shape)).result
+            tf32 = self.unit.atom.input == "tf32"
+            return nvgpu.MmaSyncOp(sums.type, query, key, sums, list(self.unit.atom.shape), tf32Enabled=tf32).result
         return wave_atom(self.unit.atom, *((key, query) if self.chain.transposed else (query, key)), sums)
 
     # -- fragments of sums ------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ WARPS = 4  # that a block has before a warp takes more rows than an atom has
 DOWN = (2, 1)  # atoms of rows of a warp: with two, what it reads of keys and values serves twice
 REGISTERS, SPILLED = 255, 16  # of a thread; those that may spill where nothing else fits: a few cost less than rows of scores in memory
 BESIDE, FRAGMENTS = 32, 8  # of them for addresses and the like; fragments of factors that are on their way at once
+MOST_PAD = 8  # elements between rows of a factor that comes by cp.async
 NARROW = 1 << 31  # elements of a factor that 32-bit address arithmetic reaches
 
 
@@ -84,7 +85,7 @@ class WarpShape:
     def most_workspace(self) -> int:
         """Of any way that factors lie in memory."""
         def tile(outer: int, depth: int) -> int:
-            pad = PAD // self.element_bytes
+            pad = MOST_PAD if self.unit.streams else PAD // self.element_bytes
             return max((outer + pad) * depth, (depth + pad) * outer)
 
         return self.workspace(tile(self.height, self.depth), tile(self.step, self.depth), tile(self.width, self.step))
@@ -110,13 +111,17 @@ def warp_shape(unit: Unit | None, size: int, rows: int, keys: int, depth: int, w
 
 @dataclass(frozen=True)
 class Tile:
-    """A factor's part in shared memory: `outer` by `depth` points, with padding. moves: outer and depth points between steps of keys."""
+    """A factor's part in shared memory: `outer` by `depth` points, with padding. moves: outer and depth points between steps of keys.
+
+    points: which of an atom's depth points its instruction takes for each of its own (`Chain.depth_keys`).
+    """
 
     factor: Factor
     outer: int
     depth: int
     moves: tuple[int, int]
     staged: Staged
+    points: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -133,13 +138,15 @@ class WarpStreaming:
         """The factors of a task.stream; alignment: bytes, of kernel arguments."""
         q, k, v = stream_factors(op, memory)
 
-        def tile(factor: Factor, outer: int, depth: int, moves: tuple[int, int]) -> Tile:
-            own = staged(factor, shape.unit, outer, depth, alignment, shape.threads)
+        def tile(factor: Factor, outer: int, depth: int, moves: tuple[int, int], points: Sequence[int]) -> Tile:
+            own = staged(factor, shape.unit, outer, depth, alignment, shape.threads, points[1])
             assert own is not None, "a factor in shared memory"
-            return Tile(factor, outer, depth, moves, own)
+            return Tile(factor, outer, depth, moves, own, tuple(points))
 
-        return WarpStreaming(shape, tile(q, shape.height, shape.depth, (0, 0)), tile(k, shape.step, shape.depth, (shape.step, 0)),
-                             tile(v, shape.width, shape.step, (0, shape.step)))
+        order = range(shape.unit.depth)
+        return WarpStreaming(shape, tile(q, shape.height, shape.depth, (0, 0), order),
+                             tile(k, shape.step, shape.depth, (shape.step, 0), order),
+                             tile(v, shape.width, shape.step, (0, shape.step), shape.chain.depth_keys))
 
     @property
     def atom(self) -> str:

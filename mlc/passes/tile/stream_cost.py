@@ -54,7 +54,8 @@ def stream_work(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlin
     if plan.rows < LEAST_ROWS and any(at.extents[d] < node.shape[d] for d in own):
         return None  # a block would work on padding
     counts = _steps(stream.seen, stream.key, at, plan, tile, root)
-    macs, scores = float(rows * plan.step * (plan.depth + plan.width)), float(rows * plan.step)
+    weight = rates.atoms[sides[0].dtype][2] if sides[0].dtype in rates.atoms else 1.0
+    macs, scores = weight * rows * plan.step * (plan.depth + plan.width), float(rows * plan.step)
     if isinstance(plan, Streaming):
         size, groups, resident = plan.workspace, plan.consumers, 2 if plan.consumers == 1 else 1
     else:
