@@ -3,11 +3,12 @@
 from mlc.ir.mlir import ir
 
 
-def clone(op: ir.Operation, env: dict[ir.Value, ir.Value]) -> None:
+def clone(op: ir.Operation, env: dict[ir.Value, ir.Value]) -> ir.Operation:
     """Clones an op, regions included, at the insertion point. Values in env are replaced everywhere inside; env gains the results."""
     copy = op.clone()
     _remap(copy, env)
     env.update(zip(op.results, copy.results))
+    return copy
 
 
 def _remap(op: ir.Operation, env: dict[ir.Value, ir.Value]) -> None:

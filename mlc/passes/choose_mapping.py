@@ -393,8 +393,10 @@ class _Kernel:
         work = volume(list(body.extents.values())) if shape is None else shape[0] * PER_THREAD * 4 // 3  # a quarter of them may be idle
         for op in body.reductions:
             work *= max(1, volume(op.opview.py("extents")))
+        # Loads whose places depend on other loads leave a thread waiting at each point: one is enough.
+        each = 1 if not body.reductions and _chases(body) else PER_THREAD
         threads = LEAST
-        while threads < MOST and 2 * threads * PER_THREAD <= work:
+        while threads < MOST and 2 * threads * each <= work:
             threads *= 2
         return threads
 
@@ -417,12 +419,12 @@ class _Kernel:
         return (outer, inner, lanes) if outer >= self.target.warp and lanes > 1 and inner <= SHORT_ROW and inner % lanes == 0 else None
 
     def _gathers(self, body: Body) -> bool:
-        return any(o.name == "memref.load" for o in operations(body.block.owner.operation))
+        return body.loops or any(o.name == "memref.load" for o in operations(body.block.owner.operation))
 
     def _gathers_much(self, body: Body) -> bool:
         """Whether lanes, which gather one by one, would take many registers: each op of the body is there for each of them."""
         ops = operations(body.block.owner.operation)
-        return self._gathers(body) and (sum(o.name == "memref.load" for o in ops) > 1 or len(ops) > SHORT)
+        return body.loops or (self._gathers(body) and (sum(o.name == "memref.load" for o in ops) > 1 or len(ops) > SHORT))
 
     def _across(self, body: Body, loads: Sequence) -> int:
         """Loads that walk memory contiguously along the last point dimension."""
@@ -454,6 +456,18 @@ class _Kernel:
         while lanes > 1 and extent % lanes:
             lanes //= 2
         return min(aligned_lanes(a, last, lanes, self.aligned.get(a.buffer, PLACE)) for a in contiguous)
+
+
+def _chases(body: Body) -> bool:
+    """Whether a body loads at places that depend on what it loaded, or in loops."""
+    loaded: set[ir.Value] = set()  # what depends on a gathered element
+    for op in operations(body.block.owner.operation):
+        follows = any(v in loaded for v in op.operands)
+        if follows and op.name == "memref.load":
+            return True
+        if follows or op.name == "memref.load":
+            loaded.update(op.results)
+    return body.loops
 
 
 def pitched(shape: Sequence[int], pitch: int) -> tuple[int, ...]:

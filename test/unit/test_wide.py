@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gpu_native import compile_gpu
 from harness import run_graph
+from native import compile_native
 
 from mlc.dialects import graph
 from mlc.dialects.graph import _scans, _scatters
@@ -163,7 +164,26 @@ def test_scatters_on_simulated_gpus(count: int, monkeypatch: pytest.MonkeyPatch)
     x, updates = RNG.uniform(0, 1, (61, 20)).astype(np.float16), RNG.uniform(0, 1, (count, 20)).astype(np.float16)
     indices = RNG.integers(-61, 61, (count, 1))
     monkeypatch.setattr(_scatters, "WORK", 0)
-    _simulated(graph.scatter_nd, [_written(x, [tuple(i) for i in indices.tolist()], list(updates), "none")], x, indices, updates)
+    for reduction in ("none", "add", "max"):
+        want = _written(x, [tuple(i) for i in indices.tolist()], list(updates), reduction)
+        _simulated(lambda *v, how=reduction: graph.scatter_nd(*v, reduction=how), [want], x, indices, updates,
+                   tolerance=5e-2 if reduction == "add" else 0)
+
+
+def test_a_loop_of_scalars_is_a_body_like_others() -> None:
+    """Regions of an image: as many samples as they are large; then more, of the same kernel."""
+    x, batch = RNG.standard_normal((2, 5, 20, 17)).astype(np.float32), np.array([0, 1, 1, 0])
+    regions = np.array([[1, 2, 9, 12], [0, 0, 5, 5], [3.3, 4.1, 16, 18], [2, 2, 2.5, 2.2]], np.float32)
+
+    def build(x: Any, regions: Any, batch: Any) -> Any:
+        found = graph.roi_align(x, regions, batch, mode="avg", height=3, width=4, sampling=0, scale=0.9, half_pixel=True)
+        return graph.softmax(graph.elementwise("mul", found, found), axis=3)
+
+    want = run_graph(build, x, regions, batch)
+    _simulated(build, want, x, regions, batch, tolerance=1e-6)
+    native = compile_native(build, x, regions, batch)
+    np.testing.assert_allclose(native(x, regions, batch)[0], want[0], rtol=0, atol=1e-6)
+    assert "grid = [4, 5]" in native.task
 
 
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.6, 1.0])

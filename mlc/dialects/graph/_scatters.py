@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from math import prod
 
-from mlc.dialects._build import Builder, Tensor
+from mlc.dialects._build import Builder, IndexFn, Tensor
 from mlc.dialects.graph._scans import WORK, running
 from mlc.dialects.graph._sorts import first_false, leading
 from mlc.dialects.graph.movement import checked, in_range
@@ -11,7 +11,8 @@ from mlc.dialects.graph.reduce import highest, lowest
 from mlc.dtypes import BOOL, I32, I64
 from mlc.ir.scalar import Scalar, compute_dtype, constant, select
 
-REDUCTIONS: dict[str, Callable[[Scalar, Scalar], Scalar]] = {
+Fold = Callable[[Scalar, Scalar], Scalar]
+REDUCTIONS: dict[str, Fold] = {
     "none": lambda old, new: new,
     "add": lambda old, new: old + new,
     "mul": lambda old, new: old * new,
@@ -35,36 +36,64 @@ def overwritten(b: Builder, x: Tensor, places: Tensor, updates: Tensor) -> Tenso
 
         last = b.reduce(shape, (m,), I32, none, [(places, lambda o, i, c, j: (o, j, c))], later)
     else:
-        rows = b.compute((outer, lanes, m), I32, [(places, lambda o, c, j: (o, j, c))], lambda place: place)
-        found, order = leading(b, b.view(rows, (outer * lanes, m)), m, largest=False)
+        found, order = _sorted(b, places)
 
         def latest() -> Scalar:
-            row, i = (b.index(0) * lanes + b.index(2)).to(I32), b.index(1).to(I32)
-            end = first_false(lambda at: b.load(found, [row, in_range(at, m)]) <= i, constant(0, I32), constant(m, I32), m)
+            row, i = b.index(0) * lanes + b.index(2), b.index(1).to(I32)
+            end = _bisect(b, found, row, lambda place: place <= i)
             at = (end - 1).max(0)
-            here = (end > 0) & b.load(found, [row, at]).eq(i)
-            return select(here, b.load(order, [row, at]).to(I32), constant(none, I32))
+            return select((end > 0) & b.load(found, [row, at]).eq(i), b.load(order, [row, at]).to(I32), constant(none, I32))
 
         last = b.gather_compute(shape, I32, [], [found, order], latest)
 
     def element(old: Scalar, last: Scalar) -> Scalar:
         return select(last < 0, old, b.load(updates, [b.index(0), last.max(0), b.index(2)]))
 
-    reads = [(x, lambda *i: i), (last, lambda o, i, c: (o, i, c if lanes > 1 else 0))]
-    return b.gather_compute(x.shape, x.dtype, reads, [updates], element)
+    return b.gather_compute(x.shape, x.dtype, [(x, lambda *i: i), (last, _lane(lanes))], [updates], element)
 
 
-def combined(b: Builder, x: Tensor, places: Tensor, updates: Tensor, fold: Callable[[Scalar, Scalar], Scalar],
-             start: float | int) -> Tensor:
-    """As `overwritten`, but each element of x folded with all that is written to it; few updates (`looks_at_all`). start: the identity."""
-    acc, lanes = compute_dtype(x.dtype), places.shape[2]
+def combined(b: Builder, x: Tensor, places: Tensor, updates: Tensor, fold: Fold, start: float | int) -> Tensor:
+    """As `overwritten`, but each element of x folded with all that is written to it, in order if they are many. start: the identity."""
+    (outer, n, _), (_, m, lanes), acc = x.shape, places.shape, compute_dtype(x.dtype)
+    if looks_at_all(x, m):
+        def step(total: Scalar, place: Scalar, value: Scalar) -> Scalar:
+            return fold(total, select(place.eq(b.index(1).to(I32)), value, b.constant(start, acc)))
 
-    def step(total: Scalar, place: Scalar, value: Scalar) -> Scalar:
-        return fold(total, select(place.eq(b.index(1).to(I32)), value, b.constant(start, acc)))
+        reads = [(places, lambda o, i, c, j: (o, j, c if lanes > 1 else 0)), (updates, lambda o, i, c, j: (o, j, c))]
+        total = b.reduce(x.shape, (m,), acc, start, reads, step)
+        return b.compute(x.shape, x.dtype, [(x, lambda *i: i), (total, lambda *i: i)], fold)
+    found, order = _sorted(b, places)
 
-    reads = [(places, lambda o, i, c, j: (o, j, c if lanes > 1 else 0)), (updates, lambda o, i, c, j: (o, j, c))]
-    total = b.reduce(x.shape, places.shape[1:2], acc, start, reads, step)
-    return b.compute(x.shape, x.dtype, [(x, lambda *i: i), (total, lambda *i: i)], fold)
+    def span() -> list[Scalar]:
+        row, i = b.index(0) * lanes + b.index(2), b.index(1).to(I32)
+        return [_bisect(b, found, row, lambda place: place < i), _bisect(b, found, row, lambda place: place <= i)]
+
+    begin, end = b.compute_many((outer, n, lanes), [I32, I32], [], [found], span)
+
+    def element(old: Scalar, begin: Scalar, end: Scalar) -> Scalar:
+        o, c = b.index(0), b.index(2)  # out of reach inside b.for_
+        row = o * lanes + c if lanes > 1 else o
+        return b.for_(begin, end, [old], lambda k, total: [fold(total, b.load(updates, [o, b.load(order, [row, k]), c]))])[0]
+
+    reads = [(x, lambda *i: i), (begin, _lane(lanes)), (end, _lane(lanes))]
+    return b.gather_compute(x.shape, x.dtype, reads, [updates, order], element)
+
+
+def _sorted(b: Builder, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Places [o, m, lanes] of each lane in order, and which updates they are of, both [o * lanes, m]; equal ones stay in order."""
+    outer, m, lanes = places.shape
+    rows = b.compute((outer, lanes, m), I32, [(places, lambda o, c, j: (o, j, c))], lambda place: place)
+    return leading(b, b.view(rows, (outer * lanes, m)), m, largest=False)
+
+
+def _bisect(b: Builder, found: Tensor, row: Scalar, holds: Callable[[Scalar], Scalar]) -> Scalar:
+    """How many of a row's sorted places, from the first on, have the property."""
+    m = found.shape[1]
+    return first_false(lambda at: holds(b.load(found, [row, in_range(at, m)])), constant(0, I32), constant(m, I32), m)
+
+
+def _lane(lanes: int) -> IndexFn:
+    return lambda o, i, c: (o, i, c if lanes > 1 else 0)
 
 
 def looks_at_all(x: Tensor, updates: int) -> bool:
@@ -87,7 +116,9 @@ def kept(b: Builder, condition: Callable[[Scalar], Scalar], x: Tensor) -> tuple[
 
 
 def scatter_along(b: Builder, x: Tensor, indices: Tensor, updates: Tensor, *, axis: int, reduction: str) -> Tensor | None:
-    """graph.scatter_elements: lanes along `axis` each by themselves where all have indices, else all of x as one. None: no wide form."""
+    """graph.scatter_elements: lanes along `axis` each by themselves where all have indices, else all of x as one. None: too large."""
+    if prod(x.shape) >= NARROW:
+        return None
     rank = x.rank
     if all(i == n for d, (i, n) in enumerate(zip(indices.shape, x.shape, strict=True)) if d != axis):
         outer, inner = prod(x.shape[:axis]), prod(x.shape[axis + 1:])
@@ -105,14 +136,14 @@ def scatter_along(b: Builder, x: Tensor, indices: Tensor, updates: Tensor, *, ax
                 flat = flat / n
             return _place([i if d == axis else at[d] for d in range(rank)], x.shape)
 
-    if prod(x.shape) >= NARROW:
-        return None
-    y = _scattered(b, x3, b.compute(places.shape, I32, [(places, lambda *i: i)], place), u3, reduction)
-    return None if y is None else b.view(y, x.shape)
+    return b.view(_scattered(b, x3, b.compute(places.shape, I32, [(places, lambda *i: i)], place), u3, reduction), x.shape)
 
 
 def scatter_slices(b: Builder, x: Tensor, indices: Tensor, updates: Tensor, *, extents: Sequence[int], reduction: str) -> Tensor | None:
-    """graph.scatter_nd: x [1, n, width], n places of `extents`; indices [count, depth]; updates [1, count, width]. None: no wide form."""
+    """graph.scatter_nd: x [1, n, width], n places of `extents`; indices [count, depth]; updates [1, count, width].
+
+    None: of too many places, or of one that needs no index.
+    """
     count, depth = indices.shape
     if x.shape[1] >= NARROW or not depth:
         return None
@@ -120,11 +151,9 @@ def scatter_slices(b: Builder, x: Tensor, indices: Tensor, updates: Tensor, *, e
     return _scattered(b, x, b.compute((1, count, 1), I32, reads, lambda *at: _place(at, extents)), updates, reduction)
 
 
-def _scattered(b: Builder, x: Tensor, places: Tensor, updates: Tensor, reduction: str) -> Tensor | None:
+def _scattered(b: Builder, x: Tensor, places: Tensor, updates: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return overwritten(b, x, places, updates)
-    if not looks_at_all(x, places.shape[1]):
-        return None
     acc = compute_dtype(x.dtype)
     start = {"add": 0, "mul": 1, "min": highest(acc), "max": lowest(acc)}[reduction]
     return combined(b, x, places, updates, REDUCTIONS[reduction], start)

@@ -102,8 +102,10 @@ def accesses(op: ir.Operation) -> Iterator[tuple[ir.Operation, ir.Value]]:
 
 
 def find_rows(block: ir.Block) -> Rows | None:
-    """The ops of a kernel's body that share rows; None if there are not two of them, one a reduction."""
+    """The ops of a kernel's body that share rows; None if there are not two of them, one a reduction, or if bodies hold loops."""
     foreaches = [v.operation for v in block.operations if v.operation.name == "task.foreach"]
+    if any(inner.name.startswith("scf.") for op in foreaches for inner in operations(op)):
+        return None
     extents = {v: n for op in foreaches for v, n in _loops(op)}
     same = _same_loops(foreaches, extents)
     if any(len({same[v] for v, _ in own}) < len(own) for op in foreaches if (own := [(v, n) for v, n in _loops(op) if n > 1])):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlc.dialects._ext import operations
+from mlc.ir.clone import clone
 from mlc.ir.mlir import arith, ir, vector
 from mlc.layout.linear import row_major
 from mlc.passes.task.flat import Access, Memory, gather, index_constant, linear_index, load_lanes, load_scalar, splat, step, vector_type
@@ -26,7 +27,7 @@ class Body:
     `reduce` is the subclass's, which knows how loops run.
 
     accesses: the flat access of each task.load and task.store. reductions: the task.reduce ops. used_as_value: indices that are more than
-    addresses.
+    addresses. loops: whether there are loops (or branches) inside, which only scalars go through.
     """
 
     def __init__(self, foreach: ir.Operation, memory: Memory, region: int = 0) -> None:
@@ -37,6 +38,7 @@ class Body:
         self.accesses: dict[ir.Operation, Access] = {}
         self.reductions: list[ir.Operation] = []
         self.used_as_value: set[ir.Value] = set()
+        self.loops = any(op.name.startswith("scf.") for op in operations(foreach))
         for op in operations(foreach):
             operands = list(op.operands)
             if op.name == "task.load":
@@ -91,7 +93,12 @@ class Body:
         return current
 
     def _clone(self, op: ir.Operation, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> None:
-        """The same op on scalars, or on vectors when an operand is one."""
+        """The same op on scalars, or on vectors when an operand is one. Loops are on scalars alone."""
+        if len(op.regions):
+            for source, copy in zip(operations(op), operations(clone(op, env)), strict=True):
+                if source.name == "memref.load":
+                    self._flatten(copy, source.operands[0])
+            return
         operands = [self._value(v, lanes, env) for v in op.operands]
         wide = any(isinstance(v.type, ir.VectorType) for v in operands)
         if wide:
@@ -99,6 +106,15 @@ class Body:
         types = [vector_type(lanes.count, r.type) if wide else r.type for r in op.results]
         copy = ir.Operation.create(op.name, results=types, operands=operands, attributes={k: op.attributes[k] for k in op.attributes})
         env.update(zip(op.results, copy.results))
+
+    def _flatten(self, load: ir.Operation, buffer: ir.Value) -> None:
+        """Makes a scalar load of a buffer one of flat memory."""
+        with load.location, ir.InsertionPoint(load):
+            total = index_constant(0)
+            for v, s in zip(list(load.operands)[1:], row_major(buffer.type.shape), strict=True):
+                total = arith.AddIOp(total, arith.MulIOp(v, index_constant(s)).result).result
+            load.results[0].replace_all_uses_with(load_scalar(self.memory.flat[buffer], total))
+        load.erase()
 
     def _load(self, op: ir.Operation, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
         access = self.accesses[op]

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from mlc.dialects import task
+from mlc.dialects._ext import operations
 from mlc.dtypes import BY_NAME
 from mlc.ir import codecs
 from mlc.ir.affine import from_linear
+from mlc.ir.clone import clone
 from mlc.ir.mlir import arith, ir, memref
 from mlc.layout.linear import Linear
 from mlc.passes.tile.cost import sink_nodes
@@ -156,6 +158,8 @@ class KernelEmitter:
                 env[op.results[0]] = self._value(op.operands[0], env)
             elif (coded := codecs.narrowed(op.results[0]) if op.results else None) is not None:
                 env[op.results[0]] = codecs.decode(self._value(coded[0], env), coded[1]).value
+            elif len(op.regions):
+                self._loop(op, env)
             else:
                 values = [self._value(v, env) for v in op.operands]  # constants among them are made here, so before the op
                 copy = op.clone()
@@ -163,6 +167,19 @@ class KernelEmitter:
                     copy.operands[i] = v
                 env.update(zip(op.results, copy.results))
         raise AssertionError("linalg body without a terminator")
+
+    def _loop(self, op: ir.Operation, env: dict[ir.Value, ir.Value]) -> None:
+        """A loop or branch of a body: constants of the graph are copied in front of it, and loads inside read this kernel's memory."""
+        inner = operations(op)
+        made = {v for o in inner for v in o.results}
+        for value in [v for o in (op, *inner) for v in o.operands]:
+            if value not in made and value not in env and not isinstance(value.owner, ir.Block) and value.owner.name == "arith.constant":
+                env[value] = self._constant(value)
+        for o in operations(clone(op, env)):
+            if o.name == "tensor.extract":
+                with o.location, ir.InsertionPoint(o):
+                    o.results[0].replace_all_uses_with(memref.LoadOp(self.memory[o.operands[0]], list(o.operands)[1:]).result)
+                o.erase()
 
     def _value(self, value: ir.Value, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
         return env[value] if value in env else self._constant(value)

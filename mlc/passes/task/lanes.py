@@ -53,6 +53,8 @@ def map_of(body: Body, most: int) -> TaskMap:
     depth = max((volume(extents) for extents, _, _ in reductions), default=1)
     stores = [a for op, a in body.accesses.items() if op.name == "task.store"]
     loads = [a for op, a in body.accesses.items() if op.name == "task.load"]
+    if body.loops:
+        return repeat(max(points, 1), max(depth, 1))
     last = nest.dims[-1] if nest.dims and all(a.stride(nest.dims[-1]) == 1 for a in stores) else None
     bad = sum(a.stride(last) not in (0, 1) for a in loads) if last is not None else len(loads) + 1
     if reductions and bad and min(extents[-1] for extents, _, _ in reductions) > 1 and all(all(names) for _, _, names in reductions):

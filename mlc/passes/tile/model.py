@@ -21,6 +21,9 @@ _HEAVY = {"math.exp": 12, "math.log": 16, "math.tanh": 20, "math.erf": 24, "math
           "tensor.extract": 4}
 _FREE = {"arith.constant", "linalg.yield", "linalg.index", "arith.index_cast", "arith.extf", "arith.truncf"}
 
+_LOOPS = ("scf.for", "scf.while")
+ITERATIONS = 8  # of a loop in a body, whose number is data
+
 PIECE = 16  # bytes that asynchronous copies and TMA move at a time, from multiples of it on
 
 
@@ -179,8 +182,7 @@ def _node(op: ir.Operation) -> Node | None:
     inits = [_fill_value(op.operands[n_in + i]) for i in range(len(results))]
     if loops > parallel and any(v is None for v in inits):
         return None
-    cost = sum(0 if o.name in _FREE else _HEAVY.get(o.name, 1) for o in operations(op))
-    return Node(op, shape, over, [r for i, r in enumerate(reads) if i in used], captures, results, max(cost, 1),
+    return Node(op, shape, over, [r for i, r in enumerate(reads) if i in used], captures, results, max(_cost(op), 1),
                 loops > parallel and _is_multiply_add(op, n_in), op.attributes["tile.level"].value if "tile.level" in op.attributes else "",
                 tuple(a.value for a in op.attributes["tile.pad"]) if "tile.pad" in op.attributes else None,
                 [v for v in inits if v is not None])
@@ -206,13 +208,25 @@ def _walks(op: ir.Operation, shape: Sequence[int], loops: int) -> tuple[list[Rea
     return reads, tuple(extents[d] for d in range(parallel, loops))
 
 
+def _cost(op: ir.Operation) -> int:
+    """Of the ops in an op's regions: those of loops count for as many iterations as such loops usually have."""
+    total = 0
+    for region in op.regions:
+        for block in region:
+            for view in block.operations:
+                o = view.operation
+                own = 0 if o.name in _FREE else _HEAVY.get(o.name, 1)
+                total += own + _cost(o) * (ITERATIONS if o.name in _LOOPS else 1)
+    return total
+
+
 def _captures(op: ir.Operation) -> list[ir.Value] | None:
-    """Tensors that the body reads at data-dependent places; None if it holds other regions."""
+    """Tensors that the body reads at data-dependent places, perhaps in loops over scalars; None if it holds anything else than scalars."""
     captures: dict[ir.Value, None] = {}
     for o in operations(op):
         if o.name == "tensor.extract":
             captures.setdefault(o.operands[0])
-        elif len(o.regions):
+        elif o.name.startswith("tensor.") or (len(o.regions) and o.name not in (*_LOOPS, "scf.if")):
             return None
     return list(captures)
 
