@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mlc.dialects._ext import operations
 from mlc.ir.clone import clone
 from mlc.ir.mlir import arith, ir, vector
+from mlc.ir.scalar import extreme
 from mlc.layout.linear import row_major
 from mlc.passes.task.flat import Access, Memory, gather, index_constant, linear_index, load_lanes, load_scalar, splat, step, vector_type
 
@@ -175,6 +176,8 @@ def _offset_from(value: ir.Value, index: ir.Value | None) -> int | None:
 
 def combine(name: str, a: ir.Value, b: ir.Value) -> ir.Value:
     """Joins two partial results by the op that `task.reduce` names."""
+    if name in ("maximumf", "minimumf"):
+        return extreme(name, a, b)
     return ir.Operation.create(f"arith.{name}", results=[a.type], operands=[a, b]).results[0]
 
 
