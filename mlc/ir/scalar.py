@@ -32,8 +32,8 @@ def mlir_type(dtype: DType) -> ir.Type:
 
 
 def extreme(name: str, a: ir.Value, b: ir.Value) -> ir.Value:
-    """arith.maximumf or minimumf: NaN wins. Which zero of two with different signs is left open, as ONNX does: to order them costs x86
-    and AMD's GPUs as much again as all else."""
+    """arith.maximumf or minimumf: NaN wins. Which zero of two with different signs is left open, as ONNX does: to order them takes
+    x86 and AMD's GPUs more instructions."""
     signs = ir.Attribute.parse("#arith.fastmath<nsz>")
     return ir.Operation.create(f"arith.{name}", results=[a.type], operands=[a, b], attributes={"fastmath": signs}).results[0]
 
