@@ -186,6 +186,36 @@ def test_a_loop_of_scalars_is_a_body_like_others() -> None:
     assert "grid = [4, 5]" in native.task
 
 
+def _unsuppressed(boxes: np.ndarray, scores: np.ndarray, limit: int, overlap: float, least: float) -> np.ndarray:
+    """Rows (batch, class, box)."""
+    found: list[tuple[int, int, int]] = []
+    for batch, c in np.ndindex(*scores.shape[:2]):
+        low, high = (pick(boxes[batch, :, :2], boxes[batch, :, 2:]) for pick in (np.minimum, np.maximum))
+        areas, kept = np.prod(high - low, 1), list[int]()
+        for i in np.argsort(-scores[batch, c], kind="stable"):
+            shared = np.prod(np.maximum(np.minimum(high[i], high[kept]) - np.maximum(low[i], low[kept]), 0), 1)
+            if scores[batch, c, i] > least and len(kept) < limit and not (shared / (areas[i] + areas[kept] - shared) > overlap).any():
+                kept.append(int(i))
+        found += [(batch, c, i) for i in kept]
+    return np.array(found, np.int64).reshape(-1, 3)
+
+
+@pytest.mark.parametrize(("shape", "rows", "limit"), [((2, 3, 60), 120, 20), ((1, 5, 40), 13, 7), ((1, 1, 33), 33, 33)])
+def test_suppression_class_by_class(shape: tuple[int, int, int], rows: int, limit: int) -> None:
+    """With ties; fewer kept than there is room for, and more."""
+    boxes = RNG.uniform(0, 10, (shape[0], shape[2], 4)).astype(np.float32)
+    scores = RNG.integers(0, 30, shape).astype(np.float32) / 32
+    inputs = [boxes, scores, np.array(limit), np.array(0.3, np.float32), np.array(0.25, np.float32)]
+    kept = _unsuppressed(boxes, scores, limit, 0.3, 0.25)[:rows]
+    want = np.zeros((rows, 3), np.int64)
+    want[:len(kept)] = kept
+    for compiled in (compile_native(lambda *v: list(graph.nms(*v, rows=rows)), *inputs),
+                     *(compile_gpu(lambda *v: list(graph.nms(*v, rows=rows)), *inputs, target=target) for target in GPUS)):
+        found, count = compiled(*inputs)
+        assert count == len(kept)
+        np.testing.assert_array_equal(found, want)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.03, 0.6, 1.0])
 def test_kept_elements_on_simulated_gpus(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_scans, "WORK", 0)

@@ -1,12 +1,13 @@
 """Ops that order elements: topk, unique, non-maximum suppression. One order: NaN is greater than any number; ties keep places."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 from mlc.dialects._build import Builder, Tensor
 from mlc.dialects._ext import Operand, Result, VerifyError
 from mlc.dialects.graph._base import GraphOp, TensorType, create
-from mlc.dialects.graph._sorts import leading
+from mlc.dialects.graph._scans import running
+from mlc.dialects.graph._sorts import first_false, leading
 from mlc.dialects.graph.indexing import filled
 from mlc.dialects.graph.movement import in_range, zeros
 from mlc.dtypes import F32, I64
@@ -47,18 +48,22 @@ class TopkOp(GraphOp, name="topk"):
         if axis != last:
             x = b.compute([x.shape[d] for d in order], x.dtype, [(x, lambda *i: [i[order.index(d)] for d in range(last + 1)])], lambda e: e)
         rows, largest = prod(x.shape[:-1]), self.py("largest")
-        x = b.view(x, (rows, n))
-        if b.wide:
-            found = leading(b, x, k, largest)
-        else:
-            sort = _insertion_row if k <= INSERTION_LIMIT else _merge_row
-            outs = [(out.dtype, (rows, k), (0,)), (I64, (rows, k), (0,))]
-            found = b.sliced_kernel([rows], [(x, (0,))], outs, lambda t, v, p: sort(b, t, v, p, largest))
+        found = _first_of_rows(b, b.view(x, (rows, n)), k, largest)
         results = []
         for t, type_ in zip(found, (out, positions), strict=True):
             t = b.view(t, [type_.shape[d] for d in order])
             results.append(t if axis == last else b.compute(type_.shape, t.dtype, [(t, lambda *i: [i[d] for d in order])], lambda e: e))
         return results
+
+
+def _first_of_rows(b: Builder, x: Tensor, k: int, largest: bool) -> Sequence[Tensor]:
+    """The first k elements of each row of x [rows, n], and their positions."""
+    if b.wide:
+        return leading(b, x, k, largest)
+    rows = x.shape[0]
+    sort = _insertion_row if k <= INSERTION_LIMIT else _merge_row
+    outs = [(x.dtype, (rows, k), (0,)), (I64, (rows, k), (0,))]
+    return b.sliced_kernel([rows], [(x, (0,))], outs, lambda t, v, p: sort(b, t, v, p, largest))
 
 
 def precedes(a: Scalar, z: Scalar, largest: bool) -> Scalar:
@@ -256,67 +261,75 @@ class NmsOp(GraphOp, name="nms"):
         return [TensorType((rows, 3), I64), TensorType((), I64)]
 
     def decompose(self, b: Builder, xs: list[Tensor]) -> list[Tensor]:
-        out, count = self.types
+        out = self.types[0]
         if not out.shape[0]:
             return [zeros(b, out.shape, I64), zeros(b, (), I64)]
-        outs = [(I64, out.shape), (I64, count.shape)]
-        return b.kernel(xs, outs, lambda *ts: _nms(b, *ts, rows=out.shape[0], centered=self.py("centered")))
+        return _nms(b, *xs, rows=out.shape[0], centered=self.py("centered"))
 
 
 def _nms(b: Builder, boxes: Tensor, scores: Tensor, limit: Tensor, iou: Tensor, least: Tensor, *, rows: int,
          centered: bool) -> list[Tensor]:
+    """Each class by itself, its boxes in order of score; then what the classes keep, one behind the other."""
     batches, classes, n = scores.shape
+    each, groups = min(n, rows), batches * classes
+    order = b.view(_first_of_rows(b, b.view(scores, (groups, n)), n, True)[1], scores.shape)
+    inputs = [(boxes, (0,)), (scores, (0, 1)), (order, (0, 1)), *((t, ()) for t in (limit, iou, least))]
+    outs = [(I64, (batches, classes, each), (0, 1)), (I64, (batches, classes), (0, 1))]
+    kept, counts = b.sliced_kernel([batches, classes], inputs, outs, lambda *ts: _kept_boxes(b, *ts, centered=centered))
+    kept = b.view(kept, (groups, each))
+    ends = running(b, b.view(counts, (1, groups, 1)), I64, lambda total, count: total + count, 0)
+
+    def row(total: Scalar) -> Scalar:
+        at, column = b.index(0), b.index(1)
+        group = first_false(lambda g: b.load(ends, [0, in_range(g, groups), 0]) <= at, constant(0, I64), constant(groups, I64), groups)
+        inside = in_range(group, groups)
+        begin = select(inside > 0, b.load(ends, [0, in_range(inside - 1, groups), 0]), constant(0, I64))
+        box = b.load(kept, [inside, in_range(at - begin, each)])
+        value = select(column.eq(0), inside / classes, select(column.eq(1), inside.rem(classes), box))
+        return select(at < total, value, constant(0, I64))
+
+    last = (ends, lambda *i: (0, groups - 1, 0))
+    y = b.gather_compute((rows, 3), I64, [last], [kept, ends], row)
+    return [y, b.compute((), I64, [last], lambda total: total.min(rows))]
+
+
+def _kept_boxes(b: Builder, boxes: Tensor, scores: Tensor, order: Tensor, limit: Tensor, iou: Tensor, least: Tensor, kept: Tensor,
+                count: Tensor, *, centered: bool) -> list[Tensor]:
+    """Of one class: the boxes that no better one displaces, best first, and their number."""
+    (n,), (each,) = scores.shape, kept.shape
     bound, overlap, floor = (b.load(t, []) for t in (limit, iou, least))
 
-    def corners(batch: Scalar, i: Scalar) -> list[tuple[Scalar, Scalar]]:
-        p = [b.load(boxes, [batch, i, d]) for d in range(4)]
+    def corners(i: Scalar) -> list[tuple[Scalar, Scalar]]:
+        p = [b.load(boxes, [i, d]) for d in range(4)]
         if centered:
             return [(p[d] - p[d + 2] * 0.5, p[d] + p[d + 2] * 0.5) for d in (0, 1)]
         return [(p[d].min(p[d + 2]), p[d].max(p[d + 2])) for d in (0, 1)]
 
-    def overlaps(batch: Scalar, i: Scalar, j: Scalar) -> Scalar:
-        one, other = corners(batch, i), corners(batch, j)
+    def overlaps(i: Scalar, j: Scalar) -> Scalar:
+        one, other = corners(i), corners(j)
         sides = [p[1].min(q[1]) - p[0].max(q[0]) for p, q in zip(one, other, strict=True)]
         shared = sides[0].max(0) * sides[1].max(0)
         areas = [(c[0][1] - c[0][0]) * (c[1][1] - c[1][0]) for c in (one, other)]
         union = areas[0] + areas[1] - shared
         return (shared > 0) & (areas[0] > 0) & (areas[1] > 0) & (union > 0) & (shared / union > overlap)
 
-    def of_class(batch: Scalar, c: Scalar, m: Scalar, y: Tensor, order: Tensor, spare: Tensor) -> list:
-        score = lambda i: b.load(scores, [batch, c, i])  # noqa: E731
-        order, spare = argsort(b, n, lambda i, j: precedes(score(i), score(j), True), order, spare)
-        start = m
+    def candidate(at: Scalar, m: Scalar, y: Tensor) -> list:
+        i = b.load(order, [at])
 
-        def candidate(at: Scalar, m: Scalar, y: Tensor) -> list:
-            i = b.load(order, [at])
+        def free(k: Scalar, y: Tensor) -> Scalar:
+            """Still looking: kept box k does not displace this one. Behind the last one lies anything."""
+            return (k < m) & ~overlaps(i, in_range(b.load(y, [in_range(k, each)]), n))
 
-            def free(k: Scalar, y: Tensor) -> Scalar:
-                """Still looking: kept box k of this class does not displace this one."""
-                return (k < m) & ~overlaps(batch, i, b.load(y, [in_range(k, rows), 2]))
+        def look() -> list:
+            looked, held = b.while_([constant(0, I64), y], free, lambda k, y: [k + 1, y])
+            found = looked.eq(m)
+            return [select(found, m + 1, m), *b.if_(found, lambda: [b.insert(i, held, [m])], lambda: [held], [held])]
 
-            def look() -> list:
-                checked, kept = b.while_([start, y], free, lambda k, y: [k + 1, y])
-                found = checked.eq(m)
+        eligible = (b.load(scores, [i]) > floor) & (m < bound) & (m < each)
+        return b.if_(eligible, look, lambda: [m, y], [m, y])
 
-                def keep() -> list[Tensor]:
-                    t = kept
-                    for d, v in enumerate((batch, c, i)):
-                        t = b.insert(v, t, [m, d])
-                    return [t]
-
-                return [select(found, m + 1, m), *b.if_(found, keep, lambda: [kept], [kept])]
-
-            eligible = (score(i) > floor) & (m - start < bound) & (m < rows)
-            return b.if_(eligible, look, lambda: [m, y], [m, y])
-
-        return [*b.for_(0, n, [m, y], candidate), order, spare]
-
-    def of_batch(batch: Scalar, *state: Tensor | Scalar) -> list:
-        return b.for_(0, classes, list(state), lambda c, *inner: of_class(batch, c, *inner))
-
-    state = [constant(0, I64), filled(b, (rows, 3), I64, 0), filled(b, (n,), I64, 0), filled(b, (n,), I64, 0)]
-    m, y, *_ = b.for_(0, batches, state, of_batch)
-    return [y, b.insert(m, b.empty((), I64), [])]
+    m, kept = b.for_(0, n, [constant(0, I64), kept], candidate)
+    return [kept, b.insert(m, count, [])]
 
 
 def topk(x: ir.Value, *, k: int, axis: int, largest: bool = True) -> tuple[ir.Value, ir.Value]:
