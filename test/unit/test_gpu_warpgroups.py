@@ -62,6 +62,31 @@ def test_products(name: str, dtype: Any) -> None:
     agrees(simulated(a, b)[0], expected, 2e-3 if dtype == np.float16 else 1e-2)
 
 
+FEW_ROWS = {  # tile, (m, n, k), transposed b
+    "one row": ((1, 64), (1, 128, 1024), False),
+    "one row, weights along the depth": ((1, 128), (1, 256, 1088), True),
+    "three rows": ((3, 128), (3, 256, 1024), False),
+    "whole atoms": ((16, 256), (16, 256, 1024), False),
+    "a ragged depth": ((8, 64), (8, 192, 1032), False),
+    "many for an atom, too few for its rows": ((40, 64), (40, 64, 1024), False),
+}
+
+
+@pytest.mark.parametrize("name", FEW_ROWS)
+def test_few_rows_are_columns_of_the_transposed_product(name: str) -> None:
+    tile, (m, n, k), tb = FEW_ROWS[name]
+    a, b = numbers(m, k), numbers(*((n, k) if tb else (k, n)), seed=1)
+    simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=tb), a, b, schedule=tiled(*tile))
+    assert on_warpgroups(simulated)
+    agrees(simulated(a, b)[0], a.astype(np.float32) @ (b.T if tb else b).astype(np.float32))
+
+
+def test_few_rows_that_are_a_tile_of_many_are_left_to_warps() -> None:
+    a, b = numbers(64, 1024), numbers(1024, 128, seed=1)
+    simulated = compile_gpu(plain_product, a, b, schedule=tiled(16, 128))
+    assert not on_warpgroups(simulated)
+
+
 def test_batches() -> None:
     a, b = numbers(2, 128, 128), numbers(2, 128, 256, seed=1)
     simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=False), a, b, schedule=tiled(1, 128, 128))
@@ -136,7 +161,10 @@ def test_what_is_staged() -> None:
     assert staging(side((128, 196), m, k), right, extents, 2) is None  # rows of 392 bytes
     assert staging(side((256, 192), loops(2, 0, 0), k), right, extents, 2) is None  # every other row
     assert staging(side((128, 320), m, loops(1, 0, 1)), right, extents, 2) is None  # a diagonal
-    assert staging(side((128, 192), m, k), right, (32, 128, 192), 2) is None  # too few rows
+    assert staging(side((128, 192), m, k), right, (32, 128, 192), 2) is None  # too few rows, of more
+    assert staging(side((1, 192), m, k), right, (1, 128, 192), 2) is None  # few rows, too shallow
+    few = staging(side((1, 1024), m, k), side((1024, 128), k, n), (1, 128, 1024), 2)
+    assert few is not None and few.turned and few.left.rows == 128 and few.right.map.box == (1, 64) and few.right.tile.extent == 8
     assert staging(side((128, 192), m, k), right, (128, 128, 64), 2) is None  # too shallow
     assert staging(side((128, 192), m, loops(0, 0, 1, const=8)), right, (128, 128, 160), 2) is None  # a ragged end where others follow
     cut = staging(side((128, 192), m, k), right, (128, 128, 160), 2)  # from the first element on, the map ends where the loop does
@@ -220,6 +248,15 @@ def test_large_products_are_chosen_and_ptxas_takes_them(name: str) -> None:
     for instruction in ("wgmma.mma_async.sync.aligned.m64n", "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier",
                         "mbarrier.try_wait.parity.shared::cta.b64", "griddepcontrol.wait", "fence.proxy.async.shared::cta"):
         assert instruction in ptx, instruction
+
+
+@pytest.mark.parametrize("shape", [(1, 8192, 8192), (16, 8192, 8192), (16, 28672, 8192), (32, 8192, 8192)])
+def test_a_product_of_few_rows_is_one_kernel_that_reads_the_weights_once(shape: tuple[int, int, int]) -> None:
+    """They come at memory's rate whatever the tile: parts of the depth would add only their sum."""
+    m, n, k = shape
+    text, found, _ = kernels(plain_product, *(np.broadcast_to(np.float16(0), s) for s in ((m, k), (k, n))))
+    assert len(found) == 1 and found[0].maps and text.count("task.mma") == 1
+    assert found[0].maps[0]["buffer"] == 1 and list(found[0].maps[1]["box"]) == [m, 64]
 
 
 def test_launches_get_their_maps() -> None:

@@ -84,6 +84,11 @@ class Product:
     out_columns: Loops
     batch: tuple[tuple[int, int, int, int], ...]
 
+    @property
+    def turned(self) -> "Product":
+        """The transposed product."""
+        return Product(self.b, self.a, self.c, self.out_columns, self.out_rows, tuple((e, y, x, z) for e, x, y, z in self.batch))
+
 
 def product_of(op: ir.Operation, memory: Memory) -> Product | None:
     """The product of a task.mma; None where an operand is stored in panels. Of the two factors, `a` is the one that wastes fewer atoms."""
@@ -116,10 +121,10 @@ def product_of(op: ir.Operation, memory: Memory) -> Product | None:
     left, right = factor(0, a, rows), factor(1, b, columns)
     out = Loops(rows.extents, rows.strides[1]), Loops(columns.extents, columns.strides[1])
     batch = tuple((extents[d], sa[d], sb[d], sc[d]) for d in kinds["batch"])
+    found = Product(left, right, c, *out, batch)
     # Columns that are neighbours in c are stored in pairs: worth some waste.
-    if 4 * _padded(left.outer.count, right.outer.count) > 5 * _padded(right.outer.count, left.outer.count):
-        return Product(right, left, c, out[1], out[0], tuple((e, y, x, z) for e, x, y, z in batch))
-    return Product(left, right, c, *out, batch)
+    wasteful = 4 * _padded(left.outer.count, right.outer.count) > 5 * _padded(right.outer.count, left.outer.count)
+    return found.turned if wasteful else found
 
 
 def _guards(op: ir.Operation, which: int, offsets: Sequence[ir.Value], loops: int) -> list[tuple[tuple[int, Access], list[int]]]:

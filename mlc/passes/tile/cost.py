@@ -6,7 +6,7 @@ from itertools import product
 
 from mlc.ir.mlir import ir
 from mlc.passes.gpu.fma_plan import FLOATS, RING_POINTS, fma_cycles
-from mlc.passes.gpu.hopper.operand import CHUNK, Boxes, Side, staging
+from mlc.passes.gpu.hopper.operand import CHUNK, LEAST_ROWS, Boxes, Side, staging
 from mlc.passes.tile.model import PIECE, Node, Read, element_bytes, volume
 from mlc.passes.tile.rates import Held, Rates, Tiles, Wide, Work, rates_of
 from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_extents
@@ -112,7 +112,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         return None
     root = sinks[-1]
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
-    traffic, streamed, ops, macs, tensor_macs, scratch, staged, phases, depth, sums = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0
+    traffic, streamed, ops, macs, tensor_macs, scratch, staged, phases, depth, sums, once = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0, 0.0
     loaded: dict[ir.Value, float] = {}
     wide: Wide | None = None
     tiles = Tiles(0.0, 0)
@@ -142,6 +142,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
                 macs += points
             if _streams(node, at, rates):  # each point of a factor is loaded for every reduction point, also where they overlap in memory
                 streamed += bytes_outside * reduced
+                once += blocks * _read_once(node, at, sides, producer, inlined) * reduced
         else:
             ops += node_ops(node, at, works) + points * _inlined_cost(node, producer, inlined)
         if not _load(node, at, producer, inlined, rates, loaded):
@@ -154,7 +155,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
     held = None if depth else _held(nodes, regions, producer, inlined)
     work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth,
-                streamed, sums, wide, held, *works, tiles=tiles)
+                streamed, sums, once, wide, held, *works, tiles=tiles)
     price = rates.price(work)
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
 
@@ -216,6 +217,16 @@ def _outside_points(node: Node, sides: Sequence[int], producer: Mapping[ir.Value
     found = [(n, n * r.element_bytes * loose ** (PIECE // r.piece).bit_length() / loose)
              for n, r in zip(sides, sources) if r.value not in producer]
     return sum(n for n, _ in found), sum(size for _, size in found)
+
+
+def _read_once(node: Node, at: Region, sides: Sequence[int], producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> float:
+    """Bytes, for one reduction point, of a factor from outside that no other block reads: it meets all points of the other, a few."""
+    used = [{i for i in r.walked if i < len(at.extents)} for r in node.reads]
+    for i, source in enumerate(_source(r, node, producer, inlined)[0] for r in node.reads):
+        others = used[1 - i] - used[i] if len(used) == 2 else set()
+        if sides[1 - i] < LEAST_ROWS and all(at.extents[d] == node.shape[d] for d in others) and source.value not in producer:
+            return float(sides[i] * source.element_bytes)
+    return 0.0
 
 
 def _streams(node: Node, at: Region, rates: Rates) -> bool:

@@ -21,7 +21,8 @@ class Work:
     tensor_macs: those that tensor cores can take, padded to whole atoms. scratch: bytes of block buffers. staged: rows and columns of the
     contractions' factors, which a GPU streams through shared memory. phases: ops that wait for each other. depth: reduction points of the
     longest contraction, for all its batches. streamed: the part of `traffic` that is the factors of contractions. sums: the part of
-    `scratch` that is the result of the only contraction, one product.
+    `scratch` that is the result of the only contraction, one product. once: bytes of factors that all blocks together read, where
+    each is one block's alone: that of few rows by a matrix.
     """
 
     blocks: int
@@ -35,6 +36,7 @@ class Work:
     depth: int
     streamed: float = 0.0
     sums: int = 0
+    once: float = 0.0
     wide: "Wide | None" = None
     held: "Held | None" = None
     stream: "StreamWork | None" = None
@@ -214,6 +216,11 @@ class GpuRates:
     atoms: Mapping[str, tuple[int, int, float]]
     wide: bool
     warp: int
+    l2: int = 1 << 62  # bytes; a matrix that is larger and read once comes from memory:
+    memory: float = 22.5  # an SM's share of it where all read; of a block alone:
+    alone_memory: float = 80.0
+    copied: float = 0.85  # the part of it that a product reaches whose stages threads copy, rather than TMA
+    hidden: float = 0.9  # the part of the shorter that goes beside the longer, of memory's time and all else's
     traffic: float = 45.0
     ops: float = 80.0
     macs: float = 60.0
@@ -239,6 +246,8 @@ class GpuRates:
     wide_macs: float = 2800.0
     wide_traffic: float = 80.0  # of each SM where all stream; fewer SMs share the same L2
     wide_most_traffic: float = 160.0
+    wide_stages: int = 6  # of a block's ring, at most, all of them on their way for:
+    wide_latency: float = 600.0
     row_block: float = 800.0  # of rows in registers: the first data and the last
     row_phase: float = 40.0
     row_start: float = 15.0
@@ -270,9 +279,19 @@ class GpuRates:
         along = tuple(element for element in atoms if wide and element in KINDS and not KINDS[element].across)
         return GpuRates(target.sms, target.shared_bytes, atoms, wide, target.warp, along=along, stages=4 if target.has("cp.async") else 2,
                         shares=not target.has("cp.async"), loose=LOOSE if target.has("cp.async") else 1.0, units=chained_units(target),
-                        registers=target.registers)
+                        registers=target.registers, l2=target.l2)
 
     def price(self, work: Work) -> float | None:
+        price = self._price_cached(work)
+        if price is None or work.once <= self.l2:
+            return price
+        memory = self.sms * self.memory * (self.copied if work.wide is None else 1.0)
+        waves = -(-work.blocks // self.sms)  # each begins with empty stages
+        waiting = self.launch + waves * self.wide_block + work.once / min(memory, work.blocks * self.alone_memory)
+        return max(price, waiting) + (1 - self.hidden) * min(price, waiting)
+
+    def _price_cached(self, work: Work) -> float | None:
+        """Where all that blocks read lies in the L2 cache."""
         if work.stream is not None:
             return self._price_stream(work, work.stream)
         if work.wide is not None and (price := self._price_wide(work, work.wide)) is not None:
@@ -328,7 +347,8 @@ class GpuRates:
         resident = 2 if half and work.blocks > self.sms else 1
         if max(2 * wide.stage, wide.result * 1.1) + others > self.shared - 2048:
             return None
-        traffic = min(self.wide_most_traffic, self.wide_traffic * self.sms / min(self.sms, work.blocks))
+        coming = self.wide_stages * wide.stage / self.wide_latency
+        traffic = min(self.wide_most_traffic, coming, self.wide_traffic * self.sms / min(self.sms, work.blocks))
         main = max(wide.macs / self.wide_macs, work.streamed / traffic)
         rest = (work.traffic - work.streamed) / self.traffic + work.ops / self.ops + wide.result / self.exchange
         alone = self.wide_block + self.phase * work.phases + main + rest

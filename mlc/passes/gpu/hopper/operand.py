@@ -20,6 +20,7 @@ LEAST_ROWS, MOST_SIDE = 48, 256
 LEAST_POINTS, MOST_POINTS = 64 * 64, 128 * 256  # of a block's tile
 LEAST_STEPS = 2  # of a block's reduction
 LEAST_WORK = 1 << 20  # multiply-adds of a block: below, the start of the pipeline costs more than the faster instruction gains
+LEAST_STREAM = 1024  # reduction points of a product of few rows: it waits for its other factor, which the ring brings at memory's rate
 MOST_ACCUMULATORS = 128  # registers of a thread
 
 
@@ -75,12 +76,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Staging:
-    """How both factors come. loops: those of the reduction, the inner one last; chunks: how many steps each of them takes."""
+    """How both factors come. loops: those of the reduction, the inner one last; chunks: how many steps each of them takes.
+
+    turned: `left` is the right factor, of the transposed product.
+    """
 
     left: Boxes
     right: Boxes
     loops: tuple[int, ...]
     chunks: tuple[int, ...]
+    turned: bool = False
 
     @property
     def kind(self) -> wgmma.Kind:
@@ -114,7 +119,8 @@ class Staging:
 def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> Staging | None:
     """How TMA and wgmma do a product whose first `parallel` loops are rows (of the left factor) or columns, the others its reduction.
 
-    None where they cannot, or where the tile is too small or shallow to be worth it.
+    None where they cannot, or where the tile is too small or shallow to be worth it. Too few rows, where the product has no more, become
+    the columns of the transposed product.
     """
     kind = wgmma.KINDS.get(left.dtype)
     if kind is None or left.dtype != right.dtype:
@@ -125,10 +131,16 @@ def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> S
     rows, columns = ([d for d in loops if d in u] for u in used)
     depth = [d for d in range(parallel, len(extents)) if extents[d] > 1]
     height, width = volume([extents[d] for d in rows]), volume([extents[d] for d in columns])
-    if sorted([*rows, *columns]) != loops or not LEAST_POINTS <= height * width <= MOST_POINTS or not LEAST_ROWS <= height <= MOST_SIDE:
+    if sorted([*rows, *columns]) != loops:
         return None
+    turned = height < LEAST_ROWS and _whole(left, depth, height)
+    if turned:
+        left, right, rows, columns, height, width = right, left, columns, rows, width, height
     points = volume([extents[d] for d in depth])
-    if width > MOST_SIDE or points < LEAST_STEPS * kind.panel or height * width * points < LEAST_WORK:
+    if not LEAST_ROWS <= height <= MOST_SIDE or width > MOST_SIDE or height * width > MOST_POINTS:
+        return None
+    waits = width < LEAST_ROWS and points >= LEAST_STREAM and _whole(right, depth, width)
+    if not waits and (height * width < LEAST_POINTS or points < LEAST_STEPS * kind.panel or height * width * points < LEAST_WORK):
         return None
     for inner in reversed(depth):
         a = boxes_of(left, extents, rows, inner, wgmma.ROWS * _consumers(height), kind)
@@ -136,9 +148,14 @@ def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> S
         if a is None or b is None or (extents[inner] % kind.panel and not all(_covers(x, inner) for x in (a, b))):
             continue
         order = (*(d for d in depth if d != inner), inner)
-        found = Staging(a, b, order, (*(extents[d] for d in order[:-1]), -(-extents[inner] // kind.panel)))
+        found = Staging(a, b, order, (*(extents[d] for d in order[:-1]), -(-extents[inner] // kind.panel)), turned)
         return found if found.accumulators <= MOST_ACCUMULATORS else None
     return None
+
+
+def _whole(side: Side, depth: Sequence[int], rows: int) -> bool:
+    """Whether a tile has all the rows of a factor."""
+    return rows == volume([n for n, place in zip(side.shape, side.places) if not any(place.coefficients[d] for d in depth)])
 
 
 def _consumers(rows: int) -> int:
@@ -152,6 +169,8 @@ def boxes_of(side: Side, extents: Sequence[int], outer: Sequence[int], inner: in
     """
     shape, linear = side.shape, side.places
     kept = [d for d, n in enumerate(shape) if n > 1 or d in side.bounded]
+    if len(kept) == 1 and kept[0]:  # a map has two dimensions
+        kept = [kept[0] - 1, *kept]
     if len(kept) < 2:
         return None
     outer = [d for d in outer if extents[d] > 1]
@@ -205,4 +224,4 @@ def _panel_box(kept: Sequence[int], walked: Mapping[int, int | None], inner: int
     return (*(kind.panel if walked[d] == inner else 1 for d in kept[:-1]), kind.panel)
 
 
-__all__ = ["MOST_ACCUMULATORS", "Boxes", "Side", "Staging", "staging"]
+__all__ = ["LEAST_ROWS", "MOST_ACCUMULATORS", "Boxes", "Side", "Staging", "staging"]

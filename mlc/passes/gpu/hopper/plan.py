@@ -68,7 +68,7 @@ def warpgroup_plan(op: ir.Operation, product: Product, stages: int, alignment: M
     view = op.opview
     extents = view.py("extents")
     found = staging(_side(op, product.a.operand), _side(op, product.b.operand), extents, len(extents) - view.py("reductions"))
-    return None if found is None else WarpGroupPlan(product, found, stages)
+    return None if found is None else WarpGroupPlan(product.turned if found.turned else product, found, stages)
 
 
 def choose_warpgroups(op: ir.Operation, product: Product, alignment: Mapping[ir.Value, int], target: Target, budget: int,
