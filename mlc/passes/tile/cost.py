@@ -131,6 +131,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             points_outside, bytes_outside = _outside_points(node, sides, producer, inlined, 1.0 if atom is None else rates.loose)
             if atom is not None:
                 wide = _wide(node, at, producer, inlined, bool(set(node.results) & external)) if only and rates.wide else None
+                once += _read_once(node, producer, inlined) if rates.wide else 0.0
                 high, across, weight = atom
                 tensor_macs += weight * points * (-(-rows // high) * high * -(-columns // across) * across) / max(1, rows * columns)
                 staged = max(staged, points_outside)
@@ -142,7 +143,6 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
                 macs += points
             if _streams(node, at, rates):  # each point of a factor is loaded for every reduction point, also where they overlap in memory
                 streamed += bytes_outside * reduced
-                once += blocks * _read_once(node, at, sides, producer, inlined) * reduced
         else:
             ops += node_ops(node, at, works) + points * _inlined_cost(node, producer, inlined)
         if not _load(node, at, producer, inlined, rates, loaded):
@@ -219,13 +219,12 @@ def _outside_points(node: Node, sides: Sequence[int], producer: Mapping[ir.Value
     return sum(n for n, _ in found), sum(size for _, size in found)
 
 
-def _read_once(node: Node, at: Region, sides: Sequence[int], producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> float:
-    """Bytes, for one reduction point, of a factor from outside that no other block reads: it meets all points of the other, a few."""
-    used = [{i for i in r.walked if i < len(at.extents)} for r in node.reads]
+def _read_once(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> float:
+    """Bytes of a factor from outside that meets few points of the other: of a matrix by which few rows are multiplied."""
+    used = [{i for i in r.walked if i < len(node.shape)} for r in node.reads]
     for i, source in enumerate(_source(r, node, producer, inlined)[0] for r in node.reads):
-        others = used[1 - i] - used[i] if len(used) == 2 else set()
-        if sides[1 - i] < LEAST_ROWS and all(at.extents[d] == node.shape[d] for d in others) and source.value not in producer:
-            return float(sides[i] * source.element_bytes)
+        if len(used) == 2 and source.value not in producer and volume([node.shape[d] for d in used[1 - i] - used[i]]) < LEAST_ROWS:
+            return float(volume([node.shape[d] for d in used[i]]) * volume(node.over) * source.element_bytes)
     return 0.0
 
 

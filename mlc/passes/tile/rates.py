@@ -21,8 +21,8 @@ class Work:
     tensor_macs: those that tensor cores can take, padded to whole atoms. scratch: bytes of block buffers. staged: rows and columns of the
     contractions' factors, which a GPU streams through shared memory. phases: ops that wait for each other. depth: reduction points of the
     longest contraction, for all its batches. streamed: the part of `traffic` that is the factors of contractions. sums: the part of
-    `scratch` that is the result of the only contraction, one product. once: bytes of factors that all blocks together read, where
-    each is one block's alone: that of few rows by a matrix.
+    `scratch` that is the result of the only contraction, one product. once: bytes of matrices that few rows are
+    multiplied by, on matrix units that TMA may feed: what reads them waits for memory.
     """
 
     blocks: int
