@@ -173,7 +173,8 @@ def _numbered(arrays: Any, prefix: str) -> list[np.ndarray]:
 
 
 def _stage(name: str) -> None:
-    print(json.dumps({"stage": name}), flush=True)
+    sys.stdout.write(json.dumps({"stage": name}) + "\n")  # at once: another thread may say so, too
+    sys.stdout.flush()
 
 
 # -- the parent ----------------------------------------------------------------------------------------------------------
