@@ -20,12 +20,16 @@ def _initialize() -> None:
 
 @dataclass(frozen=True)
 class Machine:
-    """What code is generated for: LLVM triple, CPU name, feature string (`+avx2,+fma`), optimisation level 0..3."""
+    """What code is generated for: LLVM triple, CPU name, feature string (`+avx2,+fma`), optimisation level 0..3.
+
+    unroll: whether loops may be unrolled.
+    """
 
     triple: str
     cpu: str
     features: str
     opt_level: int = 3
+    unroll: bool = True
 
     def target_machine(self) -> llvm.TargetMachine:
         _initialize()
@@ -90,6 +94,7 @@ def optimise(text: str, machine: Machine) -> tuple[llvm.ModuleRef, llvm.TargetMa
     tuning = llvm.create_pipeline_tuning_options(speed_level=machine.opt_level)
     tuning.loop_vectorization = tuning.slp_vectorization = machine.opt_level >= 2
     tuning.loop_interleaving = False
+    tuning.loop_unrolling = machine.unroll
     builder = llvm.create_pass_builder(target_machine, tuning)
     builder.getModulePassManager().run(module, builder)
     return module, target_machine

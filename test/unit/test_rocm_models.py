@@ -55,6 +55,17 @@ def test_streamed_softmax_keeps_its_registers(arch: str, width: int) -> None:
     assert kernel["spill_bytes"] == kernel["scratch_bytes"] == 0
 
 
+def test_patches_keep_their_registers() -> None:
+    """A product of three steps, which LLVM unrolls: all loads of all steps come first, and 620 registers were spilled."""
+    rng = np.random.default_rng(3)
+    weights = [numpy_helper.from_array(rng.standard_normal(shape, np.float32), name) for name, shape in (("w", (96, 3, 4, 4)), ("b", (96,)))]
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], strides=[4, 4]), helper.make_node("Transpose", ["c"], ["y"], perm=[0, 2, 3, 1])]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 3, 224, 224]), ("y", [1, 56, 56, 96])))
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], weights), opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    kernel, = compile_model(model, CompileOptions(target=Target.parse("rocm:gfx1100"))).plan["kernels"]
+    assert kernel["spill_bytes"] == kernel["scratch_bytes"] == 0
+
+
 @pytest.mark.parametrize(("arch", "instruction"), [("gfx942", "v_mfma_f32_16x16x32_bf8_fp8"), ("gfx1201", ""), ("gfx90a", "")])
 def test_float8_that_no_atom_takes_is_a_note(arch: str, instruction: str) -> None:
     """Never an error: the products are computed in wider types."""

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from mlc.backends import llvm
@@ -49,12 +50,10 @@ def code_objects(kernels: Sequence[Kernel], target: Target, opt_level: int = 3, 
     finished: list[int] = []
     with CodegenPool(processes, target_machine) if processes > 1 else nullcontext() as pool, ThreadPoolExecutor(jobs) as threads:
 
-        def compiled(text: str) -> bytes:
-            return link(llvm.object_code(text, target_machine) if pool is None else pool.compile(text), linker)
-
         def one(index: int) -> bytes:
-            linked = compiled(texts[index])
-            if (spilled := _spills(linked)) and _spills(again := compiled(with_few_registers(texts[index]))) < spilled:
+            text = texts[index]
+            linked = link(llvm.object_code(text, target_machine) if pool is None else pool.compile(text), linker)
+            if (spilled := _spills(linked)) and _spills(again := link(with_few_registers(text, target_machine), linker)) < spilled:
                 linked = again
             finished.append(index)
             if done is not None:
@@ -66,12 +65,14 @@ def code_objects(kernels: Sequence[Kernel], target: Target, opt_level: int = 3, 
     return [results[i] for i in range(len(texts))]
 
 
-def with_few_registers(text: str) -> str:
-    """A kernel's IR text, to be scheduled for the fewest registers.
+def with_few_registers(text: str, machine: llvm.Machine) -> bytes:
+    """A kernel's relocatable object with loops as they are, scheduled for the fewest registers.
 
-    LLVM's usual schedule moves loads ahead until the registers are full, and where that goes wrong, some are spilled.
+    LLVM's usual schedule moves loads ahead until the registers are full, those of all iterations where a loop is unrolled; where that goes
+    wrong, some are spilled.
     """
-    return _ATTRIBUTES.sub(r'\1 "amdgpu-sched-strategy"="iterative-minreg"', text)
+    sparing = _ATTRIBUTES.sub(r'\1 "amdgpu-sched-strategy"="iterative-minreg"', text)
+    return llvm.object_code(sparing, replace(machine, unroll=False))
 
 
 def _spills(code: bytes) -> int:
