@@ -58,8 +58,9 @@ def test_streamed_softmax_keeps_its_registers(arch: str, width: int) -> None:
 def test_patches_keep_their_registers() -> None:
     """A product of three steps, which LLVM unrolls: all loads of all steps come first, and 620 registers were spilled."""
     rng = np.random.default_rng(3)
-    weights = [numpy_helper.from_array(rng.standard_normal(shape, np.float32), name) for name, shape in (("w", (96, 3, 4, 4)), ("b", (96,)))]
-    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], strides=[4, 4]), helper.make_node("Transpose", ["c"], ["y"], perm=[0, 2, 3, 1])]
+    weights = [numpy_helper.from_array(rng.standard_normal(s, np.float32), n) for n, s in (("w", (96, 3, 4, 4)), ("b", (96,)))]
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], strides=[4, 4]),
+             helper.make_node("Transpose", ["c"], ["y"], perm=[0, 2, 3, 1])]
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 3, 224, 224]), ("y", [1, 56, 56, 96])))
     model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], weights), opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     kernel, = compile_model(model, CompileOptions(target=Target.parse("rocm:gfx1100"))).plan["kernels"]
