@@ -173,7 +173,7 @@ def test_memory_limit(jobs: Path) -> None:
     with pytest.raises(ResourceError, match=r"--max-memory 1.0 GiB, in stage 'graph'"):
         job(jobs, "report('graph', 0, 0)\nreturn {'n': len(bytearray(4 << 30))}", limits=Limits(memory=1 << 30))
     with pytest.raises(ResourceError, match=r"SyntaxError: expected ':' while in stage 'start', with no more than --max-memory 1.0 GiB"):
-        job(jobs, "raise SyntaxError(\"expected ':'\")", limits=Limits(memory=1 << 30))  # what little memory looks like to Python's parser
+        job(jobs, "raise SyntaxError(\"expected ':'\")", limits=Limits(memory=1 << 30))  # how Python's parser runs out of memory
 
 
 def test_the_child_dies_with_an_interrupted_parent(jobs: Path, tmp_path: Path) -> None:
