@@ -57,7 +57,8 @@ def run_job(job: str, request: Mapping[str, Any], *, progress: Progress, limits:
     report = crash_report({"log.txt": output + failure.get("traceback", ""), "request.json": text})
     what = failure.get("bug") or (f"crashed ({signal.Signals(-code).name})" if code < 0 else f"died with exit code {code}")
     if limits.memory is not None:  # its end has many faces: a library does not load, Python finds a syntax error in its own modules
-        raise ResourceError(f"compiler {what} while in stage '{progress.stage}', with no more than --max-memory {format_size(limits.memory)}",
+        limit = format_size(limits.memory)
+        raise ResourceError(f"compiler {what} while in stage '{progress.stage}', with no more than --max-memory {limit}",
                             hint=f"allow more memory; if that does not help, it is a bug in mlc: the log and the request are in {report}")
     raise CompilerError(f"compiler {what} while in stage '{progress.stage}'",
                         hint=f"this is a bug in mlc; the log and the request are in {report}")
