@@ -54,8 +54,8 @@ class MmaPlan:
     def of(product: Product, unit: Unit, warps: Sequence[int], step: int, stages: int, alignment: Mapping[ir.Value, int]) -> "MmaPlan":
         """The plan of a schedule; alignment: bytes, of kernel arguments (block buffers are aligned to 128)."""
         rows, columns = product.a.outer.count, product.b.outer.count
-        warp_rows = _up(-(-rows // warps[0]), unit.rows)
-        warp_columns = _up(-(-columns // warps[1]), unit.columns)
+        warp_rows = up(-(-rows // warps[0]), unit.rows)
+        warp_columns = up(-(-columns // warps[1]), unit.columns)
         threads = unit.lanes * volume(warps)
         left = staged(product.a, unit, warp_rows * warps[0], step, alignment, threads)
         right = staged(product.b, unit, warp_columns * warps[1], step, alignment, threads)
@@ -94,7 +94,8 @@ def shares(product: Product, unit: Unit) -> bool:
     return not unit.streams and not product.batch
 
 
-def _up(n: int, multiple: int) -> int:
+def up(n: int, multiple: int) -> int:
+    """The least multiple that is not less than n."""
     return -(-n // multiple) * multiple
 
 
@@ -142,7 +143,7 @@ def _rows(along: Loops, other: Loops, whole: int) -> bool:
 
 def warps_wanted(product: Product, unit: Unit) -> int:
     """Warps that a product can use well: four, or eight where each then still has a tile of 32 x 32."""
-    rows, columns = _up(product.a.outer.count, unit.rows), _up(product.b.outer.count, unit.columns)
+    rows, columns = up(product.a.outer.count, unit.rows), up(product.b.outer.count, unit.columns)
     return 8 if rows * columns >= 8 * 32 * 32 else 4
 
 
@@ -151,7 +152,7 @@ def choose(product: Product, unit: Unit, warps: int, alignment: Mapping[ir.Value
     depth, size = product.a.depth.count, element_bytes(product.a.buffer)
     steps = [n // size for n in STEPS]
     for step in steps:
-        if step > steps[-1] and (step > _up(depth, steps[-1]) or (_direct(product) and depth % step)):
+        if step > steps[-1] and (step > up(depth, steps[-1]) or (_direct(product) and depth % step)):
             continue
         down, across, deep = min(_shares(warps, step // unit.depth), key=lambda shares: _work(product, unit, shares, step))
         one = MmaPlan.of(product, unit, (down, across, deep), step, 1, alignment)
@@ -182,8 +183,8 @@ def _shares(warps: int, atoms: int) -> list[tuple[int, int, int]]:
 def _work(product: Product, unit: Unit, shares: tuple[int, int, int], step: int) -> tuple[int, int]:
     """What a warp does in one stage: atoms, then elements it loads. Joining the parts along the depth costs about a stage's atoms."""
     down, across, deep = shares
-    rows = -(-_up(product.a.outer.count, unit.rows) // unit.rows // down)
-    columns = -(-_up(product.b.outer.count, unit.columns) // unit.columns // across)
+    rows = -(-up(product.a.outer.count, unit.rows) // unit.rows // down)
+    columns = -(-up(product.b.outer.count, unit.columns) // unit.columns // across)
     parts = step // unit.depth // deep
     return rows * columns * parts + (rows * columns if deep > 1 else 0), (unit.a.size * rows + unit.b.size * columns) * parts
 

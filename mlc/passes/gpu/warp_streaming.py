@@ -11,7 +11,7 @@ from math import lcm
 from mlc.ir.mlir import ir
 from mlc.layout.chain import Chain
 from mlc.passes.gpu.contraction import Factor, Loops, joined, place_of
-from mlc.passes.gpu.plan import PAD, Staged, is_shared, staged
+from mlc.passes.gpu.plan import PAD, Staged, is_shared, staged, up
 from mlc.passes.gpu.unit import Unit, chained_units
 from mlc.passes.task.flat import Memory
 from mlc.passes.tile.model import element_bytes, volume
@@ -99,10 +99,10 @@ def warp_shape(unit: Unit | None, size: int, rows: int, keys: int, depth: int, w
     if unit is None or unit.chain is None or not keys or rows > MOST_ROWS or max(depth, width) > MOST_WIDTH:
         return None
     block = lcm(*unit.atom.shape)
-    deep, across, most = (_up(n, block) for n in (depth, width, keys))
+    deep, across, most = (up(n, block) for n in (depth, width, keys))
     for most_registers, down, step, stages in product((REGISTERS, REGISTERS + SPILLED), DOWN, STEPS, (2,) if unit.streams else (2, 1)):
         warps = -(-rows // (down * unit.chain.queries))
-        shape = WarpShape(unit, size, rows, keys, deep, across, min(_up(step, block), most), stages, warps, down)
+        shape = WarpShape(unit, size, rows, keys, deep, across, min(up(step, block), most), stages, warps, down)
         if (down > 1 and warps < WARPS) or shape.registers > most_registers or shape.most_workspace > budget:
             continue
         return shape
@@ -210,7 +210,7 @@ def warp_plan(op: ir.Operation, target: Target, memory: Memory, alignment: Mappi
     unit, warps, step, stages = Unit.named(op.opview.py("atom"), target), *(op.opview.py(name) for name in ("warps", "step", "stages"))
     rows, keys, depth, width = _sizes(op)
     block = lcm(*unit.atom.shape)
-    shape = WarpShape(unit, element_bytes(op.operands[0]), rows, keys, _up(depth, block), _up(width, block), step, stages, warps, 1)
+    shape = WarpShape(unit, element_bytes(op.operands[0]), rows, keys, up(depth, block), up(width, block), step, stages, warps, 1)
     return WarpStreaming.of(op, replace(shape, down=-(-rows // shape.height)), memory, alignment)
 
 
@@ -220,10 +220,6 @@ def _sizes(op: ir.Operation) -> tuple[int, int, int, int]:
     columns = op.opview.py("columns")
     rows, width = (volume([e for d, e in enumerate(points) if (d in columns) == mine]) for mine in (False, True))
     return rows, keys, depth, width
-
-
-def _up(n: int, multiple: int) -> int:
-    return -(-n // multiple) * multiple
 
 
 __all__ = ["Tile", "WarpShape", "WarpStreaming", "choose_warps", "warp_plan", "warp_shape"]
