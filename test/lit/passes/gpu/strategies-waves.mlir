@@ -100,3 +100,25 @@ func.func @main(%t: tensor<1000x64xf16>, %i: tensor<8x100xi64>, %x: tensor<64x50
   %2, %3 = "graph.topk"(%x) {k = 10, axis = 1} : (tensor<64x5000xf32>) -> (tensor<64x10xf32>, tensor<64x10xi64>)
   return %0, %1, %2, %3 : tensor<8x100x64xf16>, tensor<64x5000xf32>, tensor<64x10xf32>, tensor<64x10xi64>
 }
+
+// -----
+
+// Each element of the result looks for what is written to it.
+// ALL: gpu.func @kernel_0
+// ALL-NOT: known_block_size = array<i32: 1, 1, 1>
+// ALL: func.func @main
+func.func @main(%x: tensor<500x64xf32>, %i: tensor<300x1xi64>, %u: tensor<300x64xf32>) -> tensor<500x64xf32> {
+  %0 = "graph.scatter_nd"(%x, %i, %u) : (tensor<500x64xf32>, tensor<300x1xi64>, tensor<300x64xf32>) -> tensor<500x64xf32>
+  return %0 : tensor<500x64xf32>
+}
+
+// -----
+
+// ALL: gpu.func @kernel_0
+// WAVE64: amdgpu.mfma 16x16x16
+// WAVE32: amdgpu.wmma 16x16x16
+// ALL: func.func @main
+func.func @main(%x: tensor<1x64x16x16xf16>, %w: tensor<64x32x4x4xf16>) -> tensor<1x32x32x32xf16> {
+  %0 = "graph.conv_transpose"(%x, %w) {strides = [2, 2], dilations = [1, 1], pads = [1, 1], size = [32, 32], groups = 1, layout = "nchw"} : (tensor<1x64x16x16xf16>, tensor<64x32x4x4xf16>) -> tensor<1x32x32x32xf16>
+  return %0 : tensor<1x32x32x32xf16>
+}
