@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mlc.dialects.graph import SMALL, CastOp, ElementwiseOp, TensorType, constant
-from mlc.dialects.graph.movement import BroadcastOp, ConcatOp, ReshapeOp, SliceOp, TransposeOp
+from mlc.dialects.graph.indexing import TriluOp
+from mlc.dialects.graph.movement import BroadcastOp, ConcatOp, IotaOp, ReshapeOp, SliceOp, TransposeOp
 from mlc.dtypes import DType
 from mlc.ir.mlir import ir
 from mlc.passes.graph.rewrite import Rule, array, operands, result, run_rules, size, type_of
@@ -18,8 +19,8 @@ _NUMPY: dict[str, tuple[Callable[..., Any], str]] = {
     "add": (np.add, "fiu"), "sub": (np.subtract, "fiu"), "mul": (np.multiply, "fiu"), "div": (np.divide, "f"),
     "min": (np.minimum, "fiu"), "max": (np.maximum, "fiu"), "neg": (np.negative, "fi"), "abs": (np.abs, "fi"),
     "sqrt": (np.sqrt, "f"), "exp": (np.exp, "f"), "log": (np.log, "f"), "reciprocal": (np.reciprocal, "f"),
-    "eq": (np.equal, "fiub"), "lt": (np.less, "fiu"), "and": (np.logical_and, "b"), "or": (np.logical_or, "b"),
-    "not": (np.logical_not, "b"), "where": (np.where, "fiub"),
+    "eq": (np.equal, "fiub"), "lt": (np.less, "fiu"), "le": (np.less_equal, "fiu"),
+    "and": (np.logical_and, "b"), "or": (np.logical_or, "b"), "not": (np.logical_not, "b"), "where": (np.where, "fiub"),
 }
 
 
@@ -49,6 +50,14 @@ def _slice(op: SliceOp, xs: Sequence[np.ndarray], out: TensorType) -> np.ndarray
     return xs[0][np.ix_(*index)] if index else xs[0]
 
 
+def _trilu(op: TriluOp, xs: Sequence[np.ndarray], out: TensorType) -> np.ndarray:
+    return (np.triu if op.upper else np.tril)(xs[0], int(xs[1]))
+
+
+def _iota(op: IotaOp, xs: Sequence[np.ndarray], out: TensorType) -> np.ndarray:
+    return np.broadcast_to(np.arange(out.shape[op.dim]).reshape([-1 if d == op.dim else 1 for d in range(out.rank)]), out.shape)
+
+
 _FOLDS: dict[type, Callable[[Any, Sequence[np.ndarray], TensorType], np.ndarray | None]] = {
     ElementwiseOp: _elementwise,
     CastOp: _cast,
@@ -57,7 +66,19 @@ _FOLDS: dict[type, Callable[[Any, Sequence[np.ndarray], TensorType], np.ndarray 
     TransposeOp: lambda op, xs, out: xs[0].transpose(op.perm),
     ConcatOp: lambda op, xs, out: np.concatenate(xs, op.axis),
     BroadcastOp: lambda op, xs, out: np.broadcast_to(xs[0], out.shape),
+    TriluOp: _trilu,
+    IotaOp: _iota,
 }
+
+
+def computed(op: Any, xs: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The result of a graph op on these operands, of its element type; None where numpy is not known to compute what the op means."""
+    fold, out = _FOLDS.get(type(op)), type_of(result(op))
+    folded = None if fold is None else fold(op, xs, out)
+    if folded is None or folded.shape != out.shape:
+        return None
+    with np.errstate(all="ignore"):
+        return folded.astype(out.dtype.numpy, copy=False)
 
 
 def _fold(op: Any) -> ir.Value | None:
@@ -69,15 +90,11 @@ def _fold(op: Any) -> ir.Value | None:
         if elements is None:
             return None
         xs.append(elements)
-    out = type_of(result(op))
-    folded = _FOLDS[type(op)](op, xs, out)
-    if folded is None or folded.shape != out.shape:
-        return None
-    with np.errstate(all="ignore"):
-        return constant(folded.astype(out.dtype.numpy))
+    folded = computed(op, xs)
+    return None if folded is None else constant(folded)
 
 
-RULES: dict[str, list[Rule]] = {cls.OPERATION_NAME: [_fold] for cls in _FOLDS}
+RULES: dict[str, list[Rule]] = {cls.OPERATION_NAME: [_fold] for cls in _FOLDS if cls is not IotaOp}  # which is as small as it can be
 
 
 @dataclass(frozen=True)
@@ -90,4 +107,4 @@ class FoldConstants(Pass):
         run_rules(module, lambda known: RULES)
 
 
-__all__ = ["RULES", "FoldConstants"]
+__all__ = ["RULES", "FoldConstants", "computed"]

@@ -8,6 +8,7 @@ from mlc.ir.mlir import ir
 from mlc.passes.cleanup import drop_dead
 from mlc.passes.graph import activations, norms
 from mlc.passes.graph.attention import attention, shared_heads
+from mlc.passes.graph.bands import Values, banded
 from mlc.passes.graph.rewrite import Known, Rule, blocks, is_dead, run_rules
 from mlc.passes.registry import Pass, PassContext
 
@@ -42,7 +43,8 @@ class Recognise(Pass):
             return {ElementwiseOp.OPERATION_NAME: [norms.norm, norms.written_softmax], CastOp.OPERATION_NAME: [norms.narrow]}
 
         def attentions(known: Known) -> dict[str, list[Rule]]:
-            return {MatmulOp.OPERATION_NAME: [attention(known, self.max_width)], AttentionOp.OPERATION_NAME: [shared_heads]}
+            return {MatmulOp.OPERATION_NAME: [attention(known, self.max_width)],
+                    AttentionOp.OPERATION_NAME: [shared_heads, banded(Values(ctx.weights))]}
 
         run_rules(module, formulas)
         run_rules(module, attentions)
