@@ -20,15 +20,15 @@ ROWS = 8  # fewer rows use a piece too seldom
 
 @dataclass(frozen=True)
 class Registers:
-    """The vector unit: lanes of an f32 register, and how many registers may hold accumulators."""
+    """The vector unit: lanes of an f32 register, and how many registers there are."""
 
     lanes: int
-    accumulators: int
+    count: int
 
     @staticmethod
     def of(target: Target) -> "Registers":
-        """Of 32 registers (AVX-512) or 16, some are left for the factors."""
-        return Registers(target.vector_bits // 32, 28 if target.vector_bits >= 512 else 12)
+        """AVX-512 has 32, vector units before it 16."""
+        return Registers(target.vector_bits // 32, 32 if target.vector_bits >= 512 else 16)
 
 
 def choose_lanes(kernel: ir.Operation, registers: Registers) -> None:
@@ -81,7 +81,7 @@ def _choose_tile(op: ir.Operation, registers: Registers) -> bool:
         lanes //= 2
     lanes = max(lanes, 1)
     step = _piece(product, lanes)
-    rows, vectors = _tile(product.rows, product.width, lanes, registers.accumulators, exact=step is not None)
+    rows, vectors = _tile(product.rows, product.width, lanes, registers.count, exact=step is not None)
     op.attributes["registers"] = to_attr([rows, vectors, lanes])
     if step is not None:
         op.attributes["step"] = to_attr(step)
@@ -104,19 +104,22 @@ def _piece(product: Product, lanes: int) -> int | None:
     return None
 
 
-def _tile(m: int, n: int, lanes: int, accumulators: int, exact: bool) -> tuple[int, int]:
-    """(rows, vectors) of a register tile: as square as the accumulators allow, rows split evenly. exact: columns must divide."""
+def _tile(m: int, n: int, lanes: int, registers: int, exact: bool) -> tuple[int, int]:
+    """(rows, vectors) of a register tile: as square as the registers allow. exact: columns must divide.
+
+    Beside the sums, a row of vectors of the column factor and one broadcast element of the other want registers: with less, sums spill.
+    """
     fitting = max(1, n // lanes)
     best, best_score = (1, 1), -1.0
     for vectors in (1, 2, 3, 4, 6, 8):
-        if vectors > fitting or vectors > accumulators or (exact and n % (vectors * lanes)):
+        most = (registers - 1) // vectors - 1
+        if vectors > fitting or most < 1 or (exact and n % (vectors * lanes)):
             continue
-        most = max(1, accumulators // vectors)
         parts = -(-m // most)
-        height = -(-m // parts)
-        done_twice = (parts * height) / m * (-(-n // (vectors * lanes)) * vectors * lanes) / n
+        height = m / parts  # in the mean
+        done_twice = -(-n // (vectors * lanes)) * vectors * lanes / n
         # Loads per multiply-add: a vector per column block and a broadcast per row.
         score = min(1.0, vectors * height / 8) / ((1 / height + 1 / vectors + 0.6) * done_twice)
         if score > best_score:
-            best, best_score = (height, vectors), score
+            best, best_score = (-(-m // parts), vectors), score
     return best

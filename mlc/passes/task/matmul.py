@@ -2,8 +2,8 @@
 
 The tile, and the pieces that a deep reduction is cut into, stand on the op (choose-mapping); partial sums of pieces live in the result's
 buffer. One factor supplies a scalar per row that is broadcast, the other a vector of columns, along which the result is contiguous. A
-column factor that is not contiguous there is packed into panels first. Ragged edges overlap: the last register tile is moved back inside,
-which computes some elements twice and needs no masks.
+column factor that is not contiguous there is packed into panels first. Rows are split evenly into tiles of one height or a row less. Ragged
+columns overlap: the last register tile is moved back inside, which computes some elements twice and needs no masks.
 """
 
 from collections.abc import Callable, Sequence
@@ -175,12 +175,11 @@ class MatrixProduct:
             self._tile(r, columns, o, tile, high, folded)
             return []
 
-        whole = m // height * height
-        loop(whole, 0, height, [], lambda i: at(i, height))
-        if whole < m and tile.resume:  # adding twice would be wrong: a lower tile
-            at(index_constant(whole), m - whole)
-        elif whole < m:
-            at(index_constant(m - height), height)
+        parts = -(-m // height)
+        height = -(-m // parts)
+        high = m - parts * (height - 1)  # so many tiles of this height; the others have a row less
+        loop(high * height, 0, height, [], lambda i: at(i, height))
+        loop(m, high * height, height - 1, [], lambda i: at(i, height - 1))
 
     def _zero(self, lanes: int) -> ir.Value:
         type_ = vector_type(lanes, self.element)

@@ -44,11 +44,11 @@
   "task.end"() : () -> ()
 }) {sym_name = "row_sum", grid = [], inputs = 1} : () -> ()
 
-// A deep product: a tile of 13 x 2 vectors of sums (3 x 4 with 16 registers of 8 lanes), and pieces of 512 of the 1024 reduction points.
+// A deep product: a tile of 13 x 2 vectors of sums (6 x 2 with 16 registers of 8 lanes), and pieces of 512 of the 1024 reduction points.
 // CHECK: "task.mma"
 // CHECK-SAME: registers = [13, 2, 16], step = 512 : i64
 // CHECK: sym_name = "deep"
-// V3: registers = [3, 4, 8], step = 512 : i64
+// V3: registers = [6, 2, 8], step = 512 : i64
 "task.kernel"() ({
 ^bb0(%a: memref<64x1024xf32>, %b: memref<1024x32xf32>, %c: memref<64x32xf32>):
   "task.mma"(%a, %b, %c) {atom = "fma", extents = [64, 32, 1024], reductions = 1, maps = [
