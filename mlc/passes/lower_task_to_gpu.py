@@ -10,9 +10,8 @@ from mlc.errors import CompilerError
 from mlc.ir.clone import clone
 from mlc.ir.mlir import gpu, ir, scf
 from mlc.layout.fma import PREFIX, FmaAtom
-from mlc.layout.linear import row_major
-from mlc.passes.choose_mapping import NARROW, pitched
-from mlc.passes.gpu.block import SHARED, Block, banded, delinearize, global_type, grid_control
+from mlc.passes.gpu.block import NARROW, SHARED, Block, banded, delinearize, global_type, grid_control
+from mlc.passes.gpu.buffers import elements_of, overlapping, spans_of, strides_of
 from mlc.passes.gpu.contraction import Product, product_of
 from mlc.passes.gpu.fma import FmaProduct
 from mlc.passes.gpu.fma_plan import FmaPlan, Shape
@@ -32,7 +31,7 @@ from mlc.passes.gpu.warp_streaming import warp_plan
 from mlc.passes.gpu.wave import WaveProduct
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.flat import Memory
-from mlc.passes.tile.model import element_bytes, volume
+from mlc.passes.tile.model import volume
 from mlc.target import Target
 
 MODULE = "kernels"
@@ -78,7 +77,7 @@ class _Kernel:
                     raise CompilerError(f"kernel {self.name}: warpgroups cannot compute {op}")
                 return stream
             if op.name == "task.mma" and op.opview.py("atom").startswith(WARPGROUPS):
-                product = product_of(op, Memory(strides={op.operands[2]: _strides(op.operands[2])}))
+                product = product_of(op, Memory(strides={op.operands[2]: strides_of(op.operands[2])}))
                 alignment = dict(zip(self.buffers, self.kernel.opview.py("alignment")))
                 plan = None if product is None else warpgroup_plan(op, product, op.opview.py("stages"), alignment)
                 if plan is None:
@@ -133,7 +132,7 @@ class _Kernel:
         constants = {self.buffers[i] for i in self.kernel.opview.py("constants")}
         team = Block(self.target.warp, self.threads, gpu.ThreadIdOp(gpu.Dimension.x).result, dynamic, memory, env, alignment,
                      self.kernel.opview.py("scratch"), constants, self.target.has("pdl"))
-        overlaps = _overlaps(_spans(self.kernel))
+        overlaps = overlapping(spans_of(self.kernel))
         self._keep(team)
         self._steps(self.body, team, overlaps, maps)
         team.wait()  # a kernel without any work still ends after those before it
@@ -218,16 +217,13 @@ class _Kernel:
             scf.YieldOp([])
 
     def _alloc(self, op: ir.Operation, team: Block) -> None:
-        value, pitch, offset = op.results[0], op.opview.py("pitch"), op.opview.py("offset")
+        value, offset = op.results[0], op.opview.py("offset")
         if op.opview.py("level") == "register":
             team.registers[value] = {}
         if offset is None:
             return  # in registers, or nobody uses it
-        shape = list(value.type.shape)
-        count = volume(shape[:-1]) * pitch if pitch else volume(shape)
-        if pitch:
-            team.memory.strides[value] = _strides(value)
-        team.memory.flat[value] = team.shared(offset, count, value.type.element_type)
+        team.memory.strides[value] = strides_of(value)
+        team.memory.flat[value] = team.shared(offset, elements_of(op), value.type.element_type)
 
     def _mma(self, op: ir.Operation, team: Block, overlaps: Mapping[ir.Value, set[ir.Value]], maps: Sequence[ir.Value]) -> None:
         view = op.opview
@@ -251,7 +247,7 @@ class _Kernel:
         team.read |= set(list(op.operands)[:2])
         # Threads may still read the last stage: whoever writes into its place waits for them.
         start = view.py("workspace", 0)
-        team.read |= {value for value, low, high in _spans(self.kernel) if low < start + plan.workspace and start < high}
+        team.read |= {value for value, low, high in spans_of(self.kernel) if low < start + plan.workspace and start < high}
 
     def _plan(self, view: ir.OpView, product: Product, team: Block) -> FmaPlan | MmaPlan:
         """The schedule that a task.mma's attributes give."""
@@ -269,12 +265,6 @@ def _tensor_maps(plan: WarpGroupPlan | Streaming, body: ir.Block) -> list[tuple[
     return list(zip((tile.map for tile in (plan.q, plan.k, plan.v)), list(stream.operands)[:3]))
 
 
-def _strides(buffer: ir.Value) -> tuple[int, ...]:
-    """Elements between neighbours of a block buffer, or of a kernel's argument, along each dimension."""
-    pitch = None if isinstance(buffer.owner, ir.Block) else buffer.owner.opview.py("pitch")
-    return pitched(list(buffer.type.shape), pitch) if pitch else row_major(buffer.type.shape)
-
-
 def _touched(op: ir.Operation) -> tuple[set[ir.Value], set[ir.Value]]:
     """Buffers that an op of a kernel reads, and those it writes."""
     if op.name == "task.mma":
@@ -286,20 +276,3 @@ def _touched(op: ir.Operation) -> tuple[set[ir.Value], set[ir.Value]]:
         elif inner.name == "task.store":
             writes.add(inner.operands[1])
     return reads, writes
-
-
-def _spans(kernel: ir.Operation) -> list[tuple[ir.Value, int, int]]:
-    """The block buffers of a kernel, and where each starts and ends in shared memory."""
-    spans = []
-    for op in [o for o in operations(kernel) if o.name == "task.alloc"]:
-        offset, pitch, value = op.opview.py("offset"), op.opview.py("pitch"), op.results[0]
-        if offset is not None:
-            shape = list(value.type.shape)
-            size = (volume(shape[:-1]) * pitch if pitch else volume(shape)) * element_bytes(value)
-            spans.append((value, offset, offset + size))
-    return spans
-
-
-def _overlaps(spans: Sequence[tuple[ir.Value, int, int]]) -> dict[ir.Value, set[ir.Value]]:
-    """For each block buffer, those that lie in the same shared memory at another time, itself included."""
-    return {a: {b for b, start, end in spans if start < high and low < end} for a, low, high in spans}

@@ -9,6 +9,7 @@ from mlc.passes.gpu.kept import Kept
 from mlc.passes.task.flat import Access, Memory, index_constant, load_scalar
 from mlc.passes.tile.model import element_bytes, volume
 
+NARROW = 1 << 31  # elements that 32-bit address arithmetic reaches
 WIDEST = 16  # bytes of the widest load or store of a thread
 SHARED = "#gpu.address_space<workgroup>"
 HALVES = 2  # of the memory in which warps join their parts: taken in turns, so that an exchange needs one barrier
@@ -60,7 +61,7 @@ def delinearize(value: ir.Value, extents: Sequence[int]) -> list[ir.Value]:
     """The row-major index tuple of a linear index; divisions are 32-bit where they can be (64-bit ones are slow on GPUs)."""
     if sum(e > 1 for e in extents) <= 1:
         return [value if e > 1 else index_constant(0) for e in extents]
-    narrow = volume(extents) < 1 << 31
+    narrow = volume(extents) < NARROW
     type_ = ir.IntegerType.get_signless(32) if narrow else ir.IndexType.get()
     rest = arith.IndexCastUIOp(type_, value).result if narrow else value
     found: list[ir.Value] = []

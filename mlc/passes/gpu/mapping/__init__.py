@@ -1,0 +1,1 @@
+"""choose-mapping on GPUs: threads, warps, vectors and shared memory of a kernel."""
