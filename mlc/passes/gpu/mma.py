@@ -8,6 +8,7 @@ from typing import Any
 
 from mlc.ir.mlir import arith, gpu, ir, memref, nvgpu, nvvm, scf, vector
 from mlc.passes.gpu.block import WIDEST, delinearize
+from mlc.passes.gpu.fragments import corner_of_piece, row_of_piece
 from mlc.passes.gpu.plan import MmaPlan, Staged, is_shared
 from mlc.passes.gpu.product import MatrixProduct, Side
 from mlc.passes.gpu.result import ResultTile
@@ -136,43 +137,23 @@ class TensorCoreProduct(MatrixProduct[MmaPlan]):
                   matrices: int) -> ir.Value:
         """`matrices` pieces, 8 outer points by 16 bytes of depth, from outer point warp * tile + outer and depth point `depth` of the step.
 
-        Pieces of the left factor go down first, those of the right one deep first (PTX ISA, fragments of mma.m16n8k32, k16 and k8).
-        By ldmatrix lane l gives the address of row l % 8 of piece l // 8. Memory that is [depth][outer] it transposes on the way, if
-        elements have 16 bits; others are loaded one by one.
+        By ldmatrix, which transposes memory that is [depth][outer] on the way, if elements have 16 bits; others are loaded one by one.
         """
-        size = element_bytes(side.factor.buffer)
-        if side.staged is None:
-            depth = affine(0, [(step, self.plan.step), (depth, 1)], narrow=True)
-            start = side.source_start
-        else:
-            start = affine(0, [(slot, side.staged.size)], narrow=True)
-        padded = side.outer > side.factor.outer.count
-
-        def place(o: ir.Value, d: ir.Value) -> ir.Value:
-            return affine(0, [(start, 1), (side.outer_offset(o, padded), 1), (side.depth_offset(d), 1)], narrow=True)
-
+        size, left, at = element_bytes(side.factor.buffer), side is self.left, self._where(side, step, slot)
         type_ = ir.VectorType.get([matrices, 4 // size], self.element)
         if side.by_depth and not side.transposes:
             group, member = delinearize(self.lane, [8, 4])
             held = []
             for i in range(matrices):
-                down, deep = (i % 2, i // 2) if side is self.left else (i // 2, i % 2)
+                down, deep = corner_of_piece(i, left)
                 o = affine(outer + 8 * down, [(warp, tile), (group, 1)], narrow=True)
                 for e in range(4 // size):
                     d = affine(WIDEST // size * deep + e, [(depth, 1), (member, 4 // size)], narrow=True)
-                    held.append(memref.LoadOp(side.memory, [place(o, d)]).result)
+                    held.append(memref.LoadOp(side.memory, [at(o, d)]).result)
             return self._as_read(vector.FromElementsOp(type_, held).result)
-        pieces = delinearize(self.lane, [4, 8])
-        pair = delinearize(pieces[0], [2, 2])
-        within, other = (pair[1], pair[0]) if side is self.left else (pair[0], pair[1])
-        rows = (within if side is self.left or matrices == 4 else index_constant(0)), pieces[1]
-        if side.by_depth:
-            o = affine(outer, [(warp, tile), (rows[0], 8)], narrow=True)
-            d = affine(0, [(depth, 1), (other, 8), (rows[1], 1)], narrow=True)
-        else:
-            o = affine(outer, [(warp, tile), (rows[0], 8), (rows[1], 1)], narrow=True)
-            d = affine(0, [(depth, 1), (other, WIDEST // size)], narrow=True)
-        return self._as_read(nvgpu.LdMatrixOp(type_, side.memory, [place(o, d)], side.by_depth, matrices).result)
+        outers, depths = row_of_piece(self.lane, matrices, left, side.by_depth, size)
+        o, d = affine(outer, [(warp, tile), *outers], narrow=True), affine(0, [(depth, 1), *depths], narrow=True)
+        return self._as_read(nvgpu.LdMatrixOp(type_, side.memory, [at(o, d)], side.by_depth, matrices).result)
 
     def _as_read(self, fragment: ir.Value) -> ir.Value:
         """A fragment of which the instruction reads what it shall."""

@@ -1,7 +1,7 @@
 """task.mma by warps: who a warp is, where factors' elements lie, and the sums of warps that share the depth."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import Generic, TypeVar
@@ -31,13 +31,13 @@ class Side:
     outer: int  # outer points, those of padding included
     guards: list[ir.Value]  # where each guarded index starts
 
-    def outer_offset(self, index: ir.Value, padded: bool) -> ir.Value:
+    def outer_offset(self, index: ir.Value) -> ir.Value:
         """Where fragments find an outer point, relative to the stage (or to the buffer's part)."""
         staged = self.staged
         if staged is not None:
             return affine(0, [(index, 1 if staged.by_depth else staged.pitch)], narrow=True)
         loops = self.factor.outer
-        if padded:  # rows of padding read the last real ones; their results are dropped
+        if self.outer > loops.count:  # rows of padding read the last real ones; their results are dropped
             index = arith.MinUIOp(index, index_constant(loops.count - (8 if self.transposes else 1))).result
         return place(loops, index)
 
@@ -122,6 +122,17 @@ class MatrixProduct(ABC, Generic[Plan]):
     @abstractmethod
     def _store_tile(self, accs: Sequence[ir.Value], start: ir.Value) -> None:
         """Puts the sums into c."""
+
+    def _where(self, side: Side, step: ir.Value, slot: ir.Value) -> Callable[[ir.Value, ir.Value], ir.Value]:
+        """Where the element of a factor lies that has an outer point of the block and a depth point of the step: in a slot, or at home."""
+        start = side.source_start if side.staged is None else affine(0, [(slot, side.staged.size)], narrow=True)
+
+        def at(outer: ir.Value, depth: ir.Value) -> ir.Value:
+            if side.staged is None:
+                depth = affine(0, [(step, self.plan.step), (depth, 1)], narrow=True)
+            return affine(0, [(start, 1), (side.outer_offset(outer), 1), (side.depth_offset(depth), 1)], narrow=True)
+
+        return at
 
     def _slot(self, step: ir.Value) -> ir.Value:
         return delinearize(step, [1 + self.plan.steps // self.plan.stages, self.plan.stages])[1]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from mlc.ir.mlir import arith, ir, memref, nvgpu, vector
 from mlc.passes.gpu.block import WIDEST, Block, delinearize
+from mlc.passes.gpu.fragments import corner_of_piece, read_fragments, row_and_group, row_of_piece
 from mlc.passes.gpu.hopper.emit import compare, i32_type, when
 from mlc.passes.gpu.result import place
 from mlc.passes.gpu.tf32 import rounded
@@ -100,8 +101,7 @@ class CopiedTile(StreamTile):
     def fragments(self, slot: ir.Value, outer: ir.Value, depth: int, together: int, left: bool) -> list[list[ir.Value]]:
         """Four pieces of 8 outer points by 16 bytes of depth: outer points first for the left factor, else depth (PTX ISA).
 
-        By ldmatrix lane l gives the address of row l % 8 of piece l // 8. What it cannot bring, elements of 32 bits that lie across or in
-        another order, is loaded one by one.
+        By ldmatrix; what it cannot bring, elements of 32 bits that lie across or in another order, is loaded one by one.
         """
         assert together == 1
         four = self._elements(slot, outer, depth, left) if self._single else self._pieces(slot, outer, depth, left)
@@ -126,7 +126,7 @@ class CopiedTile(StreamTile):
         o_step, d_step = (1, staged.pitch) if staged.by_depth else (staged.pitch, 1)
         found = []
         for i in range(4):
-            down, deep = (i % 2, i // 2) if left else (i // 2, i % 2)
+            down, deep = corner_of_piece(i, left)
             at = affine((depth + points[4 * deep]) * d_step + 8 * down * o_step,
                         [(slot, staged.size), (outer, o_step), (group, o_step), (member, points[1] * d_step)], narrow=True)
             found.append(memref.LoadOp(self.memory, [at]).result)
@@ -134,13 +134,10 @@ class CopiedTile(StreamTile):
 
     def _pieces(self, slot: ir.Value, outer: ir.Value, depth: int, left: bool) -> ir.Value:
         staged = self.staged
-        piece, row = delinearize(self.lane, [4, 8])
-        high, low = delinearize(piece, [2, 2])
-        down, deep = (low, high) if left else (high, low)
-        o, d = [(outer, 1), (down, 8)], [(deep, WIDEST // self.bytes)]
-        (d if staged.by_depth else o).append((row, 1))
+        outers, depths = row_of_piece(self.lane, 4, left, staged.by_depth, self.bytes)
+        o, d = affine(0, [(outer, 1), *outers], narrow=True), affine(depth, depths, narrow=True)
         o_step, d_step = (1, staged.pitch) if staged.by_depth else (staged.pitch, 1)
-        at = affine(0, [(slot, staged.size), (affine(0, o, narrow=True), o_step), (affine(depth, d, narrow=True), d_step)], narrow=True)
+        at = affine(0, [(slot, staged.size), (o, o_step), (d, d_step)], narrow=True)
         type_ = ir.VectorType.get([4, 4 // self.bytes], self.element)
         return nvgpu.LdMatrixOp(type_, self.memory, [at], staged.by_depth, 4).result
 
@@ -204,14 +201,11 @@ class CarriedTile(StreamTile):
 
     def fragments(self, slot: ir.Value, outer: ir.Value, depth: int, together: int, left: bool) -> list[list[ir.Value]]:
         """A lane's part of an atom is depth points that are neighbours, those of `together` atoms behind each other."""
-        unit, staged, size = self.unit, self.staged, self.unit.a.size
-        _, group, row = delinearize(self.lane, [unit.lanes * size // (unit.rows * unit.depth), unit.depth // size, unit.rows])
+        staged, size = self.staged, self.unit.a.size
+        row, group = row_and_group(self.lane, self.unit)
         o = affine(0, [(outer, 1), (row, 1)], narrow=True)
         at = affine(depth, [(slot, staged.size), (o, staged.pitch), (group, size * together)], narrow=True)
-        count = size * together
-        whole = vector.LoadOp(ir.VectorType.get([count], self.element), self.memory, [at], alignment=min(WIDEST, count * self.bytes)).result
-        own = ir.VectorType.get([size], self.element)
-        return [[vector.ExtractStridedSliceOp(own, whole, [k * size], [size], [1]).result for k in range(together)]]
+        return [read_fragments(self.memory, at, size, together, self.bytes)]
 
 
 __all__ = ["CarriedTile", "CopiedTile", "StreamTile"]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from math import gcd
 
 from mlc.ir.mlir import arith, gpu, ir, nvgpu, nvvm, vector
-from mlc.layout.fragments import Term
 from mlc.passes.gpu.block import WIDEST, Block, delinearize
 from mlc.passes.gpu.foreach import shuffle_xor
+from mlc.passes.gpu.fragments import element_part, lane_part
 from mlc.passes.gpu.hopper.emit import Int, add, compare, i32_type, loop, value, when
 from mlc.passes.gpu.softmax import OnlineSoftmax, Rows, Share
 from mlc.passes.gpu.stream import StreamParts
@@ -47,19 +47,19 @@ class WarpStream:
     def _share(self, columns: int) -> Share:
         """A thread's share of its warp's scores or sums, so many columns wide: atoms along the rows, then along the columns."""
         chain, size = self.chain, self.chain.atom.c.size
-        heights = sorted({_of_element(chain.query_terms, e) for e in range(size)})
+        heights = sorted({element_part(chain.query_terms, e) for e in range(size)})
         values = [(t, n, e) for t in range(self.shape.down) for n in range(columns // chain.keys) for e in range(size)]
-        rows = tuple(t * len(heights) + heights.index(_of_element(chain.query_terms, e)) for t, _, e in values)
+        rows = tuple(t * len(heights) + heights.index(element_part(chain.query_terms, e)) for t, _, e in values)
         spread = sum((t.extent - 1) * t.stride for t in chain.key_terms if t.source == "lane")
-        return Share(rows, tuple(n * chain.keys + _of_element(chain.key_terms, e) for _, n, e in values), chain.sharing, spread)
+        return Share(rows, tuple(n * chain.keys + element_part(chain.key_terms, e) for _, n, e in values), chain.sharing, spread)
 
     def emit(self) -> None:
         self.team.wait()
         parts, chain = self.parts, self.chain
-        heights = sorted({_of_element(chain.query_terms, e) for e in range(chain.atom.c.size)})
-        row = affine(0, [(self.first_row, 1), (self._of_lane(chain.query_terms), 1)], narrow=True)
+        heights = sorted({element_part(chain.query_terms, e) for e in range(chain.atom.c.size)})
+        row = affine(0, [(self.first_row, 1), (lane_part(chain.query_terms, self.lane, self.unit.lanes), 1)], narrow=True)
         rows = [affine(t * chain.queries + h, [(row, 1)], narrow=True) for t in range(self.shape.down) for h in heights]
-        parts.place([_narrow(r) for r in rows], _narrow(self._of_lane(chain.key_terms)))
+        parts.place([_narrow(r) for r in rows], _narrow(lane_part(chain.key_terms, self.lane, self.unit.lanes)))
         self.softmax = OnlineSoftmax(parts.scale, parts.plain, self.team.warp, self.scored)
         self.first, self.stop = parts.steps()
         self.queries = self._queries()
@@ -249,17 +249,6 @@ class WarpStream:
         per = self.chain.atom.c.size * (self.shape.step // self.chain.keys)
         rows = self.scored.rows[t * per:t * per + self.chain.atom.c.size]
         return arith.MulFOp(sums, vector.FromElementsOp(sums.type, [factors[r] for r in rows]).result).result
-
-    def _of_lane(self, terms: Sequence[Term]) -> ir.Value:
-        """What the lane adds to a row or column."""
-        digits = [(delinearize(self.lane, [self.unit.lanes // (t.period * t.extent), t.extent, t.period])[1], t.stride)
-                  for t in terms if t.source == "lane"]
-        return affine(0, digits, narrow=True)
-
-
-def _of_element(terms: Sequence[Term], element: int) -> int:
-    """What an element's number in the fragment adds to a row or column."""
-    return sum(t.value(0, element) for t in terms if t.source == "element")
 
 
 def _narrow(index: ir.Value) -> ir.Value:

@@ -10,6 +10,7 @@ from math import lcm
 
 from mlc.ir.mlir import ir
 from mlc.layout.chain import Chain
+from mlc.passes.gpu.block import NARROW
 from mlc.passes.gpu.contraction import Factor, Loops, joined, place_of
 from mlc.passes.gpu.plan import PAD, Staged, is_shared, staged, up
 from mlc.passes.gpu.unit import Unit, chained_units
@@ -25,7 +26,6 @@ DOWN = (2, 1)  # atoms of rows of a warp: with two, what it reads of keys and va
 REGISTERS, SPILLED = 255, 16  # of a thread; those that may spill where nothing else fits: a few cost less than rows of scores in memory
 BESIDE, FRAGMENTS = 32, 8  # of them for addresses and the like; fragments of factors that are on their way at once
 MOST_PAD = 8  # elements between rows of a factor that comes by cp.async
-NARROW = 1 << 31  # elements of a factor that 32-bit address arithmetic reaches
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from math import gcd
 
 from mlc.ir.mlir import amdgpu, arith, gpu, ir, scf, vector
-from mlc.layout.fragments import Atom, Term
+from mlc.layout.fragments import Atom
 from mlc.passes.gpu.block import WIDEST, delinearize
+from mlc.passes.gpu.fragments import element_part, lane_part, read_fragments, row_and_group
 from mlc.passes.gpu.plan import MmaPlan, Staged
 from mlc.passes.gpu.product import MatrixProduct, Side
 from mlc.passes.gpu.result import ResultTile
@@ -164,26 +165,11 @@ class WaveProduct(MatrixProduct[MmaPlan]):
     def _fragments(self, side: Side, step: ir.Value, slot: ir.Value, warp: ir.Value, tile: int, outer: int, depth: ir.Value,
                    together: int) -> list[ir.Value]:
         """A factor's fragments of `together` atoms behind each other, from outer point warp * tile + outer and depth point `depth`."""
-        unit = self.plan.unit
-        side_length, size = unit.rows, unit.a.size
-        _, group, row = delinearize(self.lane, [unit.lanes * size // (side_length * unit.depth), unit.depth // size, side_length])
+        row, group = row_and_group(self.lane, self.plan.unit)
+        size = self.plan.unit.a.size
         o = affine(outer, [(warp, tile), (row, 1)], narrow=True)
         d = affine(0, [(depth, 1), (group, size * together)], narrow=True)
-        if side.staged is None:
-            d = affine(0, [(step, self.plan.step), (d, 1)], narrow=True)
-            start = side.source_start
-        else:
-            start = affine(0, [(slot, side.staged.size)], narrow=True)
-        padded = side.outer > side.factor.outer.count
-        at = affine(0, [(start, 1), (side.outer_offset(o, padded), 1), (side.depth_offset(d), 1)], narrow=True)
-        count, bytes_ = size * together, element_bytes(side.factor.buffer)
-        type_ = ir.VectorType.get([count], self.element)
-        alignment = min(WIDEST, count * bytes_)
-        whole = vector.LoadOp(type_, side.memory, [at], alignment=alignment).result
-        if together == 1:
-            return [whole]
-        own = ir.VectorType.get([size], self.element)
-        return [vector.ExtractStridedSliceOp(own, whole, [k * size], [size], [1]).result for k in range(together)]
+        return read_fragments(side.memory, self._where(side, step, slot)(o, d), size, together, element_bytes(side.factor.buffer))
 
     @property
     def _swapped(self) -> bool:
@@ -211,35 +197,24 @@ class WaveProduct(MatrixProduct[MmaPlan]):
         result = ResultTile(self.op, plan.product, self.team, start, plan.warp_rows * plan.warps[0], plan.warp_columns * plan.warps[1])
         along_rows, along_columns = (c.columns, c.rows) if self._swapped else (c.rows, c.columns)
         run = min(WIDEST // element_bytes(self.c), c.run()[0] if self._swapped else c.run()[1])
-        own_row, own_column = self._lane_part(along_rows), self._lane_part(along_columns)
+        own_row, own_column = (lane_part(terms, self.lane, plan.unit.lanes) for terms in (along_rows, along_columns))
         type_ = ir.VectorType.get([run], self.sum)
 
         def at_row(head: ir.Value, i: int, elements: Sequence[int]) -> None:
             for j in range(across):
                 for e in elements:
-                    column = affine(j * plan.unit.columns + _element_part(along_columns, e),
+                    column = affine(j * plan.unit.columns + element_part(along_columns, e),
                                     [(self.warp_column, plan.warp_columns), (own_column, 1)], narrow=True)
                     values = vector.ExtractStridedSliceOp(type_, accs[i * across + j], [e], [run], [1]).result
                     result.store(head, column, values)
 
         rows: dict[int, list[int]] = {}
         for e in range(0, c.size, run):
-            rows.setdefault(_element_part(along_rows, e), []).append(e)
+            rows.setdefault(element_part(along_rows, e), []).append(e)
         for i in range(down):
             for offset, elements in rows.items():
                 row = affine(i * plan.unit.rows + offset, [(self.warp_row, plan.warp_rows), (own_row, 1)], narrow=True)
                 result.row(row, lambda head, i=i, elements=elements: at_row(head, i, elements))
-
-    def _lane_part(self, terms: Sequence[Term]) -> ir.Value:
-        """What the lane adds to a row or column."""
-        lanes = self.plan.unit.lanes
-        digits = [([lanes // (t.period * t.extent), t.extent, t.period], t.stride) for t in terms if t.source == "lane"]
-        return affine(0, [(delinearize(self.lane, shape)[1], stride) for shape, stride in digits], narrow=True)
-
-
-def _element_part(terms: Sequence[Term], element: int) -> int:
-    """What an element's number in the fragment adds to a row or column."""
-    return sum(t.value(0, element) for t in terms if t.source == "element")
 
 
 def rolled(results: list[ir.Value]) -> list[ir.Value]:
