@@ -26,16 +26,6 @@ COMMAND = [sys.executable, "-m", "mlc.cli"]
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, a cache of the test's own, and a path to mlc for its children."""
-    monkeypatch.setenv("MLC_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(mlc.__file__).parents[1]))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
-
-
 def linear() -> ModelProto:
     """x[n, 4] times w[4, 3]."""
     return model("g (float[n, 4] x) => (float[n, 3] y) { y = MatMul(x, w) }", w=WEIGHT)

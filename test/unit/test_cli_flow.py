@@ -14,15 +14,6 @@ from mlc.cli.main import run
 from mlc.errors import InputError, ModelError, UnsupportedError
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and a cache of the test's own."""
-    monkeypatch.setenv("MLC_CACHE_DIR", str(tmp_path / "cache"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
-
-
 def two_layers(path: Path) -> Path:
     """Two products with a softmax: several launches of several blocks each."""
     rng = np.random.default_rng(0)

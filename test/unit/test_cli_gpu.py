@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from fake_cuda import FakeCuda
+from fake_plans import X, artifact
 from onnx import TensorProto, helper
-from test_runtime_cuda import X, artifact, fake
 
 from mlc.cli.jobs import bench, doctor
 from mlc.cli.jobs import run as run_job
@@ -22,12 +22,6 @@ from mlc.errors import OptionError
 
 def quiet(stage: str, done: int, total: int) -> None:
     """A report that goes nowhere."""
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    monkeypatch.delenv("MLC_DEBUG_SYNC", raising=False)
-    return fake(monkeypatch)
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """Convolutions, pooling and products of sums against onnxruntime and numpy: asymmetric shapes, every way of padding."""
 
+from functools import partial
+
 import ml_dtypes
 import numpy as np
 import pytest
+from arrays import normal
 from harness import run_graph
 from onnx_run import against_onnxruntime, node_model, run_model
 
@@ -10,10 +13,7 @@ from mlc.dialects import graph
 from mlc.frontend.onnx.ops.contraction import einsum_of, parse_equation
 
 RNG = np.random.default_rng(3)
-
-
-def data(*shape, dtype=np.float32):
-    return RNG.standard_normal(shape).astype(dtype)
+data = partial(normal, RNG)
 
 
 @pytest.mark.parametrize(("spatial", "kernel", "groups", "attributes"), [

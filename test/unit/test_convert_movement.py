@@ -1,9 +1,12 @@
 """Converters of moving, indexing, sorting and ai.onnx.ml ops through the whole compiler, against numpy, onnx.reference or ONNX Runtime."""
 
+from functools import partial
+
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from arrays import integers
 from onnx import helper, parser
 from onnx.reference import ReferenceEvaluator
 
@@ -11,10 +14,7 @@ import mlc
 from mlc.errors import MlcError, ModelError, ShapeError, UnsupportedError
 
 RNG = np.random.default_rng(2)
-
-
-def data(*shape, dtype=np.float32):
-    return RNG.integers(-50, 50, shape).astype(dtype)
+data = partial(integers, RNG)
 
 
 def model(text, opset=20, ml=4):

@@ -1,8 +1,11 @@
 """Quantised ops against ONNX's node tests, ONNX Runtime, and the formulas written out in numpy."""
 
+from functools import partial
+
 import ml_dtypes
 import numpy as np
 import pytest
+from arrays import normal
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from onnx_run import against_onnxruntime, check_cases, node_model, run_model
@@ -10,6 +13,7 @@ from onnx_run import against_onnxruntime, check_cases, node_model, run_model
 from mlc.errors import MlcError, ModelError, UnsupportedError
 
 RNG = np.random.default_rng(3)
+floats = partial(normal, RNG)
 CASES = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv")
 MS = {"domain": "com.microsoft"}
 
@@ -17,10 +21,6 @@ MS = {"domain": "com.microsoft"}
 def ints(dtype: object, *shape: int) -> np.ndarray:
     info = ml_dtypes.iinfo(dtype)
     return RNG.integers(int(info.min), int(info.max) + 1, shape).astype(dtype)
-
-
-def floats(*shape: int, dtype: object = np.float32) -> np.ndarray:
-    return RNG.normal(size=shape).astype(dtype)
 
 
 def scales(*shape: int, dtype: object = np.float32) -> np.ndarray:

@@ -1,18 +1,18 @@
 """Reductions, scans, softmax, normalisations, images, signals and losses against numpy and onnxruntime, on larger and asymmetric shapes."""
 
+from functools import partial
+
 import ml_dtypes
 import numpy as np
 import pytest
+from arrays import normal
 from graph_run import run
 from onnx_run import against_onnxruntime, node_model, run_model
 
 from mlc.dialects import graph
 
 RNG = np.random.default_rng(11)
-
-
-def data(*shape, dtype=np.float32):
-    return RNG.standard_normal(shape).astype(dtype)
+data = partial(normal, RNG)
 
 
 @pytest.mark.parametrize("kind", ["Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSumExp"])

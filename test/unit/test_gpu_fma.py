@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from arrays import uniform
 from gpu_native import Simulated, compile_gpu
 from harness import module_of
 from schedules import tiled
@@ -71,10 +72,6 @@ def test_what_is_chosen() -> None:
     assert cycles(found[0], 4) < 128 * 128 / 128 * 1.5
 
 
-def numbers(*shape: int, dtype: Any = np.float32, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, *shape]).uniform(-1, 1, shape).astype(dtype)
-
-
 def agrees(found: np.ndarray, expected: np.ndarray, tolerance: float = 3e-6) -> None:
     np.testing.assert_allclose(found.astype(np.float64), expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max()))
 
@@ -100,7 +97,7 @@ PRODUCTS = {  # tile, (m, n, k), transposed a, transposed b
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products(name: str, target: str) -> None:
     tile, (m, n, k), ta, tb = PRODUCTS[name]
-    a, b = numbers(*((k, m) if ta else (m, k))), numbers(*((n, k) if tb else (k, n)), seed=1)
+    a, b = uniform(*((k, m) if ta else (m, k))), uniform(*((n, k) if tb else (k, n)), seed=1)
     simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=ta, transpose_b=tb), a, b, schedule=tiled(*tile), target=target)
     assert on_fma(simulated)
     agrees(simulated(a, b)[0], (a.T if ta else a).astype(np.float64) @ (b.T if tb else b).astype(np.float64))
@@ -108,7 +105,7 @@ def test_products(name: str, target: str) -> None:
 
 @pytest.mark.parametrize(("dtype", "target"), [(np.float64, "cuda:sm_90a"), (np.float64, "rocm:gfx942"), (np.float16, "cuda:sm_75")])
 def test_other_types(dtype: Any, target: str) -> None:
-    a, b = numbers(40, 50, dtype=dtype), numbers(50, 72, dtype=dtype, seed=1)
+    a, b = uniform(40, 50, dtype=dtype), uniform(50, 72, dtype=dtype, seed=1)
     simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=False), a, b, schedule=tiled(32, 72),
                             target=target)
     assert on_fma(simulated)
@@ -117,7 +114,7 @@ def test_other_types(dtype: Any, target: str) -> None:
 
 @pytest.mark.parametrize("target", ["cuda:sm_90a", "rocm:gfx1100"])
 def test_batches_and_what_follows(target: str) -> None:
-    a, b, bias = numbers(3, 33, 40), numbers(3, 40, 64, seed=1), numbers(64, seed=2)
+    a, b, bias = uniform(3, 33, 40), uniform(3, 40, 64, seed=1), uniform(64, seed=2)
 
     def build(a: Any, b: Any, bias: Any) -> Any:
         return graph.elementwise("relu", graph.elementwise("add", graph.matmul(a, b, transpose_a=False, transpose_b=False), bias))
@@ -130,7 +127,7 @@ def test_batches_and_what_follows(target: str) -> None:
 
 @pytest.mark.parametrize("target", ["cuda:sm_90a", "cuda:sm_75"])
 def test_a_factor_that_the_kernel_computes(target: str) -> None:
-    a, b, c = numbers(32, 24), numbers(24, 48, seed=1), numbers(48, 40, seed=2)
+    a, b, c = uniform(32, 24), uniform(24, 48, seed=1), uniform(48, 40, seed=2)
 
     def build(a: Any, b: Any, c: Any) -> Any:
         inner = graph.elementwise("tanh", graph.matmul(a, b, transpose_a=False, transpose_b=False))
@@ -155,7 +152,7 @@ def test_convolutions(name: str, target: str) -> None:
     shape, filters, pad, stride, layout, tile = CONVOLUTIONS[name]
     last = layout == "nhwc"
     channels = shape[3] if last else shape[1]
-    x, weight = numbers(*shape), numbers(*((3, 3, channels, filters) if last else (filters, channels, 3, 3)), seed=1)
+    x, weight = uniform(*shape), uniform(*((3, 3, channels, filters) if last else (filters, channels, 3, 3)), seed=1)
     low = [0, pad, pad, 0] if last else [0, 0, pad, pad]
 
     def build(x: Any, weight: Any) -> Any:
@@ -175,9 +172,9 @@ def test_convolutions(name: str, target: str) -> None:
 
 
 def test_vectors_and_depthwise_convolutions_stay_loops() -> None:
-    x, w = numbers(1, 64), numbers(64, 256, seed=1)
+    x, w = uniform(1, 64), uniform(64, 256, seed=1)
     assert not on_fma(compile_gpu(lambda a, b: graph.matmul(a, b, transpose_a=False, transpose_b=False), x, w))
-    image, filters = numbers(1, 8, 8, 32), numbers(3, 3, 1, 32, seed=1)
+    image, filters = uniform(1, 8, 8, 32), uniform(3, 3, 1, 32, seed=1)
     depthwise = compile_gpu(lambda a, b: graph.conv(a, b, strides=[1, 1], dilations=[1, 1], groups=32, layout="nhwc"), image, filters)
     assert not on_fma(depthwise)
 

@@ -1,11 +1,12 @@
 """Programs through the GPU path give numpy's results: random ones under several schedules, and the shapes where kernels go wrong."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import test_task_flow
+from arrays import agree, uniform
 from gpu_native import compile_gpu, run_gpu
 from native import Schedule, chosen
 from programs import _conv_reference, random_program
@@ -17,17 +18,6 @@ from mlc.dtypes import BF16, F32
 
 TARGETS = ("cuda:sm_90a", "cuda:sm_80", "rocm:gfx942", "rocm:gfx1100")
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float16): 4e-3, BF16.numpy: 3e-2}
-
-
-def _numbers(*shape: int, dtype: Any = np.float32, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, *shape]).uniform(-1, 1, shape).astype(dtype)
-
-
-def _agree(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float = 2e-4) -> None:
-    for got, want in zip(found, expected, strict=True):
-        assert got.shape == want.shape
-        wide = np.asarray(want, np.float64)
-        np.testing.assert_allclose(got.astype(np.float64), wide, rtol=0, atol=tolerance * (1 + np.abs(wide).max(initial=0)))
 
 
 def _target(*salt: object) -> str:
@@ -43,7 +33,7 @@ def test_random_programs(seed: int) -> None:
         target = TARGETS[(seed + number) % len(TARGETS)]
         simulated = compile_gpu(program.build, *program.inputs, schedule=schedule, target=target)
         try:
-            _agree(simulated(*program.inputs), program.expected())
+            agree(simulated(*program.inputs), program.expected())
         except AssertionError as error:
             raise AssertionError(f"{error}\nschedule {number} for {target} of\n{program}\n{simulated.task}") from error
 
@@ -63,12 +53,12 @@ def test_elementwise(dtype: Any, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", ["exp", "log", "tanh", "erf", "sqrt", "rsqrt", "sin", "gelu", "sigmoid", "softplus"])
 def test_functions_of_all_targets(name: str, target: str) -> None:
-    x = np.abs(_numbers(300)) * 4 + 0.01
-    _agree(run_gpu(lambda a: graph.elementwise(name, a), x, target=target), [UNARY[name](x.astype(np.float64))], 1e-6)
+    x = np.abs(uniform(300)) * 4 + 0.01
+    agree(run_gpu(lambda a: graph.elementwise(name, a), x, target=target), [UNARY[name](x.astype(np.float64))], 1e-6)
 
 
 def test_comparisons_selections_and_casts() -> None:
-    x, y = _numbers(5, 37), _numbers(37)
+    x, y = uniform(5, 37), uniform(37)
     def build(a: Any, b: Any) -> list[Any]:
         less = graph.elementwise("lt", a, b)
         return [less, graph.elementwise("where", less, a, b), graph.cast(a, to=BF16), graph.cast(graph.cast(a, to=BF16), to=F32)]
@@ -82,9 +72,9 @@ def test_comparisons_selections_and_casts() -> None:
 @pytest.mark.parametrize("axes", [[0], [1], [2], [0, 1], [1, 2], [0, 2], [0, 1, 2]])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 17, 33), (2, 5, 130), (9, 64, 4), (2, 3, 1029)])
 def test_reductions(kind: str, axes: list[int], shape: tuple[int, ...]) -> None:
-    x = _numbers(*shape)
+    x = uniform(*shape)
     expected = getattr(np, kind)(x.astype(np.float64), axis=tuple(axes))
-    _agree(run_gpu(lambda v: graph.reduce(v, kind=kind, axes=axes, keepdims=False), x, target=_target(kind, axes, shape)), [expected], 2e-5)
+    agree(run_gpu(lambda v: graph.reduce(v, kind=kind, axes=axes, keepdims=False), x, target=_target(kind, axes, shape)), [expected], 2e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.float16, np.bool_])
@@ -98,13 +88,13 @@ def test_reductions_of_other_types(dtype: Any) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (5, 100), (2, 1025), (64, 33)])
 def test_softmax_and_norms(shape: tuple[int, int], target: str) -> None:
-    x = _numbers(*shape)
+    x = uniform(*shape)
     wide = x.astype(np.float64)
     power = np.exp(wide - wide.max(1, keepdims=True))
     centred = wide - wide.mean(1, keepdims=True)
     found = run_gpu(lambda v: [graph.softmax(v, axis=1), graph.layer_norm(v, axis=1, eps=0.01), graph.softmax(v, axis=0)], x, target=target)
     down = np.exp(wide - wide.max(0, keepdims=True))
-    _agree(found, [power / power.sum(1, keepdims=True), centred / np.sqrt((centred ** 2).mean(1, keepdims=True) + 0.01),
+    agree(found, [power / power.sum(1, keepdims=True), centred / np.sqrt((centred ** 2).mean(1, keepdims=True) + 0.01),
                    down / down.sum(0, keepdims=True)], 2e-5)
 
 
@@ -117,10 +107,10 @@ def test_matmul(case: int, dtype: Any) -> None:
     """Ragged sizes and transposed operands, drawn so that every size occurs in every place."""
     m, n, k = _SIZES[case % 6], _SIZES[case * 5 // 2 % 6], _SIZES[(case + case // 6 + 2) % 6]
     ta, tb = bool(case & 1), bool(case & 2)
-    a, b = _numbers(*((k, m) if ta else (m, k)), dtype=dtype), _numbers(*((n, k) if tb else (k, n)), dtype=dtype, seed=1)
+    a, b = uniform(*((k, m) if ta else (m, k)), dtype=dtype), uniform(*((n, k) if tb else (k, n)), dtype=dtype, seed=1)
     expected = (a.T if ta else a).astype(np.float64) @ (b.T if tb else b).astype(np.float64)
     for target in TARGETS[case % 2::2]:
-        _agree(run_gpu(lambda x, y: graph.matmul(x, y, transpose_a=ta, transpose_b=tb), a, b, target=target), [expected],
+        agree(run_gpu(lambda x, y: graph.matmul(x, y, transpose_a=ta, transpose_b=tb), a, b, target=target), [expected],
                TOLERANCE[np.dtype(dtype)])
 
 
@@ -128,7 +118,7 @@ def test_matmul(case: int, dtype: Any) -> None:
                                     ((5, 1, 64), (5, 64, 9)), ((128, 256), (256, 136)), ((130, 72), (72, 200))])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_matmul_in_batches_and_blocks(shapes: Any, dtype: Any) -> None:
-    a, b = (_numbers(*s, dtype=dtype, seed=i) for i, s in enumerate(shapes))
+    a, b = (uniform(*s, dtype=dtype, seed=i) for i, s in enumerate(shapes))
     expected = np.maximum(a.astype(np.float64) @ b.astype(np.float64) + 0.5, 0)
     half = np.full(1, 0.5, dtype)
 
@@ -137,7 +127,7 @@ def test_matmul_in_batches_and_blocks(shapes: Any, dtype: Any) -> None:
                                                            graph.constant(half)))
 
     for target in TARGETS[::2]:
-        _agree(run_gpu(build, a, b, target=target), [expected], TOLERANCE[np.dtype(dtype)])
+        agree(run_gpu(build, a, b, target=target), [expected], TOLERANCE[np.dtype(dtype)])
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -145,7 +135,7 @@ def test_matmul_in_batches_and_blocks(shapes: Any, dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_convolutions(groups: int, dtype: Any, padded: bool) -> None:
     """3x3, stride 2, odd sizes; six groups of one channel are a depthwise one."""
-    x, w = _numbers(2, 6, 9, 11, dtype=dtype), _numbers(12, 6 // groups, 3, 3, dtype=dtype)
+    x, w = uniform(2, 6, 9, 11, dtype=dtype), uniform(12, 6 // groups, 3, 3, dtype=dtype)
     wide = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)]) if padded else x
     expected = _conv_reference(wide.astype(np.float64), w.astype(np.float64), [2, 2], [1, 1], groups)
 
@@ -154,12 +144,12 @@ def test_convolutions(groups: int, dtype: Any, padded: bool) -> None:
         return graph.conv(a, b, strides=[2, 2], dilations=[1, 1], groups=groups)
 
     for target in TARGETS:
-        _agree(run_gpu(build, x, w, target=target), [expected], TOLERANCE[np.dtype(dtype)])
+        agree(run_gpu(build, x, w, target=target), [expected], TOLERANCE[np.dtype(dtype)])
 
 
 def test_a_depthwise_and_a_pointwise_convolution() -> None:
     """One kernel whose first product becomes plain loops while the second keeps its unit."""
-    x, w, v = _numbers(1, 12, 12, 32, dtype=np.float16), _numbers(3, 3, 1, 32, dtype=np.float16), _numbers(1, 1, 32, 16, dtype=np.float16)
+    x, w, v = uniform(1, 12, 12, 32, dtype=np.float16), uniform(3, 3, 1, 32, dtype=np.float16), uniform(1, 1, 32, 16, dtype=np.float16)
 
     def build(a: Any, b: Any, c: Any) -> Any:
         deep = graph.conv(a, b, strides=[1, 1], dilations=[1, 1], groups=32, layout="nhwc")
@@ -168,22 +158,22 @@ def test_a_depthwise_and_a_pointwise_convolution() -> None:
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), axis=(1, 2))
     expected = np.einsum("nhwcij,ijc,cf->nhwf", windows, w[:, :, 0].astype(np.float64), v[0, 0].astype(np.float64))
     for target in TARGETS:
-        _agree(run_gpu(build, x, w, v, target=target), [expected], TOLERANCE[np.dtype(np.float16)])
+        agree(run_gpu(build, x, w, v, target=target), [expected], TOLERANCE[np.dtype(np.float16)])
 
 
 @pytest.mark.parametrize("kind", ["max", "sum"])
 def test_pooling(kind: str) -> None:
-    x = _numbers(2, 5, 9, 11)
+    x = uniform(2, 5, 9, 11)
     windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), axis=(2, 3))[:, :, ::2, ::2]
     for target in TARGETS:
         found = run_gpu(lambda v: graph.pool(v, kind=kind, kernel=[3, 3], strides=[2, 2], dilations=[1, 1], axis=2), x, target=target)
-        _agree(found, [windows.max((4, 5)) if kind == "max" else windows.sum((4, 5))], 1e-6)
+        agree(found, [windows.max((4, 5)) if kind == "max" else windows.sum((4, 5))], 1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize(("queries", "keys", "causal"), [(1, 9, False), (17, 17, True), (32, 40, False)])
 def test_attention(queries: int, keys: int, causal: bool, dtype: Any) -> None:
-    q, k, v = _numbers(2, 4, queries, 16, dtype=dtype), _numbers(2, 2, keys, 16, dtype=dtype), _numbers(2, 2, keys, 16, dtype=dtype, seed=1)
+    q, k, v = uniform(2, 4, queries, 16, dtype=dtype), uniform(2, 2, keys, 16, dtype=dtype), uniform(2, 2, keys, 16, dtype=dtype, seed=1)
     wide = [np.repeat(t.astype(np.float64), r, 1) for t, r in ((q, 1), (k, 2), (v, 2))]
     scores = wide[0] @ wide[1].swapaxes(2, 3) * 0.25
     if causal:
@@ -192,7 +182,7 @@ def test_attention(queries: int, keys: int, causal: bool, dtype: Any) -> None:
     expected = power / power.sum(3, keepdims=True) @ wide[2]
     right = {"right": 0} if causal else {}
     for target in TARGETS:
-        _agree(run_gpu(lambda a, b, c: graph.attention(a, b, c, scale=0.25, **right), q, k, v, target=target), [expected],
+        agree(run_gpu(lambda a, b, c: graph.attention(a, b, c, scale=0.25, **right), q, k, v, target=target), [expected],
                TOLERANCE[np.dtype(dtype)])
 
 
@@ -218,12 +208,12 @@ def test_movement(dtype: Any) -> None:
 
 @pytest.mark.parametrize("schedule", [chosen, merged, at_random(5)])
 def test_padding_of_what_a_kernel_computes(schedule: Schedule) -> None:
-    x = _numbers(5, 13)
+    x = uniform(5, 13)
 
     def build(v: Any) -> Any:
         return graph.elementwise("relu", graph.pad(graph.elementwise("tanh", v), low=[1, 1], high=[2, 2]))
 
-    _agree(run_gpu(build, x, schedule=schedule), [np.maximum(np.pad(np.tanh(x), [(1, 2), (1, 2)]), 0)], 1e-6)
+    agree(run_gpu(build, x, schedule=schedule), [np.maximum(np.pad(np.tanh(x), [(1, 2), (1, 2)]), 0)], 1e-6)
 
 
 _FLOW = [f for name, f in vars(test_task_flow).items() if name.startswith("test_") and not hasattr(f, "pytestmark")]

@@ -1,9 +1,11 @@
 """Rows in registers: what the passes choose for softmaxes, norms and their chains, and that the kernels give numpy's results."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from arrays import uniform
 from gpu_native import Simulated, compile_gpu
 from schedules import at_random
 
@@ -12,9 +14,7 @@ from mlc.dtypes import BF16, F32
 
 TARGETS = ("cuda:sm_90a,sms=2", "rocm:gfx942,sms=2")  # so small that a few rows keep them busy
 
-
-def _numbers(*shape: int, dtype: Any = np.float32, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, *shape]).uniform(-2, 2, shape).astype(dtype)
+numbers = partial(uniform, reach=2)
 
 
 def _softmax(x: np.ndarray, axis: int) -> np.ndarray:
@@ -37,7 +37,7 @@ def _check(compiled: Simulated, inputs: tuple[np.ndarray, ...], expected: list[n
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, BF16.numpy])
 def test_softmax_and_norm_of_rows(shape: tuple[int, ...], dtype: Any, target: str) -> None:
     """Of a few threads, a warp and several warps; even and ragged."""
-    x = _numbers(*shape, dtype=dtype)
+    x = numbers(*shape, dtype=dtype)
     axis = len(shape) - 1
     tolerance = {2: 1e-3 if dtype == np.float16 else 8e-3, 4: 1e-5}[x.itemsize]
     for build, expected in ((lambda v: graph.softmax(v, axis=axis), _softmax(x.astype(np.float64), axis)),
@@ -48,7 +48,7 @@ def test_softmax_and_norm_of_rows(shape: tuple[int, ...], dtype: Any, target: st
 
 
 def test_a_row_is_read_once() -> None:
-    x = _numbers(64, 768, dtype=np.float16)
+    x = numbers(64, 768, dtype=np.float16)
     compiled = compile_gpu(lambda v: graph.layer_norm(v, axis=1, eps=1e-3), x, target=TARGETS[0])
     assert compiled.gpu.count("vector.load") == 3 and "gpu.barrier" not in compiled.gpu
     assert compiled.gpu.count("vector.store") == 3
@@ -57,7 +57,7 @@ def test_a_row_is_read_once() -> None:
 @pytest.mark.parametrize("rows", [4, 512])
 def test_loads_do_not_wait_for_stores(rows: int) -> None:
     """The scale of a row's later vectors: at the start in a few blocks, at least ahead of the row's stores in many."""
-    x, scale = _numbers(rows, 768, dtype=np.float16), _numbers(768, dtype=np.float16)
+    x, scale = numbers(rows, 768, dtype=np.float16), numbers(768, dtype=np.float16)
 
     def build(v: Any, s: Any) -> Any:
         return graph.elementwise("mul", graph.layer_norm(v, axis=1, eps=1e-3), s)
@@ -70,7 +70,7 @@ def test_loads_do_not_wait_for_stores(rows: int) -> None:
 
 
 def test_warps_join_their_parts_behind_one_barrier_each() -> None:
-    x = _numbers(2, 8192, dtype=np.float16)
+    x = numbers(2, 8192, dtype=np.float16)
     compiled = compile_gpu(lambda v: graph.softmax(v, axis=1), x, target=TARGETS[0])
     assert compiled.gpu.count("gpu.barrier") == 2
     _check(compiled, (x,), [_softmax(x.astype(np.float64), 1)], 1e-3)
@@ -78,7 +78,7 @@ def test_warps_join_their_parts_behind_one_barrier_each() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_rows_beyond_shared_memory_are_computed_again_instead_of_stored(target: str) -> None:
-    x = _numbers(2, 65536, dtype=np.float16)
+    x = numbers(2, 65536, dtype=np.float16)
     compiled = compile_gpu(lambda v: graph.softmax(v, axis=1), x, target=target)
     assert len(compiled.kernels) == 1
     if "cuda" in target:  # where a row fits in shared memory
@@ -89,7 +89,7 @@ def test_rows_beyond_shared_memory_are_computed_again_instead_of_stored(target: 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("shape", [(2, 8, 64), (1, 12, 33), (3, 16, 5)])
 def test_rows_across_memory(shape: tuple[int, ...], target: str) -> None:
-    x = _numbers(*shape)
+    x = numbers(*shape)
     _check(compile_gpu(lambda v: graph.softmax(v, axis=1), x, target=target), (x,), [_softmax(x.astype(np.float64), 1)], 1e-5)
 
 
@@ -97,7 +97,7 @@ def test_rows_across_memory(shape: tuple[int, ...], target: str) -> None:
 @pytest.mark.parametrize("columns", [64, 100, 768])
 def test_a_residual_and_its_norm(columns: int, target: str) -> None:
     """The sum leaves the kernel, too: its elements are stored and stay in registers."""
-    a, b, bias = _numbers(9, columns, dtype=np.float16), _numbers(9, columns, dtype=np.float16, seed=1), _numbers(columns, dtype=np.float16)
+    a, b, bias = numbers(9, columns, dtype=np.float16), numbers(9, columns, dtype=np.float16, seed=1), numbers(columns, dtype=np.float16)
 
     def build(x: Any, y: Any, z: Any) -> list[Any]:
         total = graph.elementwise("add", graph.elementwise("add", x, z), y)
@@ -110,7 +110,7 @@ def test_a_residual_and_its_norm(columns: int, target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_sum_of_parts_and_its_norm(target: str) -> None:
     """Split-K: each thread adds the parts of its own elements."""
-    parts, b = _numbers(4, 6, 96), _numbers(6, 96, dtype=np.float16)
+    parts, b = numbers(4, 6, 96), numbers(6, 96, dtype=np.float16)
 
     def build(x: Any, y: Any) -> Any:
         total = graph.elementwise("add", graph.reduce(x, kind="sum", axes=[0], keepdims=False), graph.cast(y, to=F32))
@@ -124,7 +124,7 @@ def test_chains_under_any_schedule(seed: int) -> None:
     """Tiles that cut rows, buffers where the compiler would put none, targets in turns."""
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in rng.choice([1, 3, 8, 33, 64, 130], 3))
-    axis, x, y = int(rng.integers(3)), _numbers(*shape), _numbers(*shape, seed=1)
+    axis, x, y = int(rng.integers(3)), numbers(*shape), numbers(*shape, seed=1)
 
     def build(a: Any, b: Any) -> list[Any]:
         norm = graph.layer_norm(a, axis=2, eps=1e-3)
@@ -135,7 +135,7 @@ def test_chains_under_any_schedule(seed: int) -> None:
 
 
 def test_reductions_in_order_stay_out_of_it() -> None:
-    x = _numbers(4, 1, 96)
+    x = numbers(4, 1, 96)
     how = {"kernel": [96], "strides": [1], "dilations": [1], "axis": 2, "low": [0], "size": [96]}
     found = compile_gpu(lambda v: [graph.softmax(v, axis=2), graph.max_pool_indices(v, **how)], x, target=TARGETS[0])(x)
     np.testing.assert_array_equal(found[1][:, 0, 0], x[:, 0].argmax(1) + 96 * np.arange(4))

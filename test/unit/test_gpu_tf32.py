@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from arrays import uniform
 from gpu_native import compile_gpu
 from gpu_sim import kernels_of, launch
 from native import Schedule, chosen
@@ -45,10 +46,6 @@ _COPY = """gpu.module @kernels { gpu.func @k(%x: memref<4096xf32>, %y: memref<40
   gpu.return } }"""
 
 
-def _numbers(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, *shape]).uniform(-1, 1, shape).astype(np.float32)
-
-
 def _tf32(x: np.ndarray, even: bool = False) -> np.ndarray:
     """To nearest, ties away from zero or to even, as f64."""
     bits = x.view(np.uint32)
@@ -78,14 +75,14 @@ def _agree(found: np.ndarray, product: Callable[..., np.ndarray], a: np.ndarray,
 @pytest.mark.parametrize("turned", range(4))
 def test_matmul(shape: tuple[int, int, int], turned: int) -> None:
     (m, n, k), ta, tb = shape, bool(turned & 1), bool(turned & 2)
-    a, b = _numbers(*((k, m) if ta else (m, k))), _numbers(*((n, k) if tb else (k, n)), seed=1)
+    a, b = uniform(*((k, m) if ta else (m, k))), uniform(*((n, k) if tb else (k, n)), seed=1)
     found = _run(lambda x, y: graph.matmul(x, y, transpose_a=ta, transpose_b=tb), ARCHS[(m + turned) % 4], a, b)
     _agree(found, lambda x, y: (x.T if ta else x) @ (y.T if tb else y), a, b)
 
 
 @pytest.mark.parametrize("shapes", [((3, 17, 40), (3, 40, 24)), ((3, 17, 40), (40, 24)), ((2, 3, 16, 32), (3, 32, 16))])
 def test_matmul_in_batches(shapes: Any) -> None:
-    a, b = (_numbers(*s, seed=i) for i, s in enumerate(shapes))
+    a, b = (uniform(*s, seed=i) for i, s in enumerate(shapes))
     _agree(_run(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=False), "sm_90a", a, b), np.matmul, a, b)
 
 
@@ -103,7 +100,7 @@ PRODUCTS = {  # tile, (m, n, k), transposed b, atom
 def test_products_on_warpgroups(name: str) -> None:
     """TMA rounds factors as it copies them, ties to even."""
     tile, (m, n, k), tb, atom = PRODUCTS[name]
-    a, b = _numbers(m, k), _numbers(*((n, k) if tb else (k, n)), seed=1)
+    a, b = uniform(m, k), uniform(*((n, k) if tb else (k, n)), seed=1)
     found = _run(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=tb), "sm_90a", a, b, schedule=tiled(*tile), atom=atom)
     _agree(found, lambda x, y: x @ (y.T if tb else y), a, b, atom == WARPGROUPS)
 
@@ -121,7 +118,7 @@ def test_large_factors_that_lie_across_are_turned_for_warpgroups(ta: bool, tb: b
 @pytest.mark.parametrize(("padding", "rows"), [(0, 7), (1, 15)])
 def test_convolutions_on_warpgroups(padding: int, rows: int) -> None:
     """Filters [kh, kw, f, c], so that both factors lie along the channels."""
-    x, w = _numbers(1, 16, 16, 32), _numbers(3, 3, 64, 32, seed=1)
+    x, w = uniform(1, 16, 16, 32), uniform(3, 3, 64, 32, seed=1)
 
     def build(a: Any, b: Any) -> Any:
         a = graph.pad(a, low=[0, padding, padding, 0], high=[0, padding, padding, 0]) if padding else a
@@ -139,7 +136,7 @@ def test_convolutions_on_warpgroups(padding: int, rows: int) -> None:
 @pytest.mark.parametrize("strides", [[1, 1], [2, 2]])
 def test_convolutions(strides: list[int], layout: str) -> None:
     """Implicit products: windows of an image, ragged depth."""
-    x, w = _numbers(1, 11, 9, 13), _numbers(24, 11, 3, 3, seed=2)
+    x, w = uniform(1, 11, 9, 13), uniform(24, 11, 3, 3, seed=2)
     last = layout == "nhwc"
     args = (np.moveaxis(x, 1, 3), np.moveaxis(w, (0, 1), (3, 2))) if last else (x, w)
 
@@ -156,7 +153,7 @@ def test_convolutions(strides: list[int], layout: str) -> None:
 
 def test_what_is_computed_around_a_product_stays_f32() -> None:
     """A prologue, a bias and an activation in the product's kernel."""
-    a, b, c = _numbers(96, 64), _numbers(64, 80, seed=1), _numbers(80, seed=2)
+    a, b, c = uniform(96, 64), uniform(64, 80, seed=1), uniform(80, seed=2)
 
     def build(x: Any, y: Any, z: Any) -> Any:
         made = graph.matmul(graph.elementwise("mul", x, x), y, transpose_a=False, transpose_b=False)
@@ -170,7 +167,7 @@ def test_what_is_computed_around_a_product_stays_f32() -> None:
 @pytest.mark.parametrize(("queries", "keys", "causal"), [(17, 17, True), (64, 40, False)])
 def test_attention(queries: int, keys: int, causal: bool, arch: str) -> None:
     """Both products in tf32, the softmax between them in f32."""
-    q, k, v = _numbers(2, 4, queries, 32), _numbers(2, 2, keys, 32), _numbers(2, 2, keys, 32, seed=1)
+    q, k, v = uniform(2, 4, queries, 32), uniform(2, 2, keys, 32), uniform(2, 2, keys, 32, seed=1)
     wide = [np.repeat(t.astype(np.float64), r, 1) for t, r in ((q, 1), (k, 2), (v, 2))]
     scores = wide[0] @ wide[1].swapaxes(2, 3) * 0.25
     if causal:
@@ -208,7 +205,7 @@ def test_rounding() -> None:
 # -- the option ---------------------------------------------------------------------------------------------------------
 
 def _product() -> onnx.ModelProto:
-    return model("g (float[64, 64] x) => (float[64, 128] y) { y = MatMul(x, w) }", w=_numbers(64, 128))
+    return model("g (float[64, 64] x) => (float[64, 128] y) { y = MatMul(x, w) }", w=uniform(64, 128))
 
 
 def _compiled(target: str, allow_tf32: bool) -> Artifact:

@@ -1,9 +1,11 @@
 """Products on warpgroups through the whole GPU path: right on the simulator, chosen where they pay, and taken by ptxas without spills."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from arrays import uniform
 from gpu_native import Simulated, compile_gpu
 from gpu_sim_hopper import MapValue
 from gpu_sim_memory import Fault
@@ -24,9 +26,7 @@ from mlc.passes.pipeline import run_pipeline
 from mlc.passes.registry import PassContext
 from mlc.target import Target
 
-
-def numbers(*shape: int, dtype: Any = np.float16, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, *shape]).uniform(-1, 1, shape).astype(dtype)
+halves = partial(uniform, dtype=np.float16)
 
 
 def agrees(found: np.ndarray, expected: np.ndarray, tolerance: float = 2e-3) -> None:
@@ -55,7 +55,7 @@ PRODUCTS = {  # tile, (m, n, k), transposed a, transposed b
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products(name: str, dtype: Any) -> None:
     tile, (m, n, k), ta, tb = PRODUCTS[name]
-    a, b = numbers(*((k, m) if ta else (m, k)), dtype=dtype), numbers(*((n, k) if tb else (k, n)), dtype=dtype, seed=1)
+    a, b = halves(*((k, m) if ta else (m, k)), dtype=dtype), halves(*((n, k) if tb else (k, n)), dtype=dtype, seed=1)
     simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=ta, transpose_b=tb), a, b, schedule=tiled(*tile))
     assert on_warpgroups(simulated)
     expected = (a.T if ta else a).astype(np.float32) @ (b.T if tb else b).astype(np.float32)
@@ -75,27 +75,27 @@ FEW_ROWS = {  # tile, (m, n, k), transposed b
 @pytest.mark.parametrize("name", FEW_ROWS)
 def test_few_rows_are_columns_of_the_transposed_product(name: str) -> None:
     tile, (m, n, k), tb = FEW_ROWS[name]
-    a, b = numbers(m, k), numbers(*((n, k) if tb else (k, n)), seed=1)
+    a, b = halves(m, k), halves(*((n, k) if tb else (k, n)), seed=1)
     simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=tb), a, b, schedule=tiled(*tile))
     assert on_warpgroups(simulated)
     agrees(simulated(a, b)[0], a.astype(np.float32) @ (b.T if tb else b).astype(np.float32))
 
 
 def test_few_rows_that_are_a_tile_of_many_are_left_to_warps() -> None:
-    a, b = numbers(64, 1024), numbers(1024, 128, seed=1)
+    a, b = halves(64, 1024), halves(1024, 128, seed=1)
     simulated = compile_gpu(plain_product, a, b, schedule=tiled(16, 128))
     assert not on_warpgroups(simulated)
 
 
 def test_batches() -> None:
-    a, b = numbers(2, 128, 128), numbers(2, 128, 256, seed=1)
+    a, b = halves(2, 128, 128), halves(2, 128, 256, seed=1)
     simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=False), a, b, schedule=tiled(1, 128, 128))
     assert on_warpgroups(simulated)
     agrees(simulated(a, b)[0], a.astype(np.float32) @ b.astype(np.float32))
 
 
 def test_what_follows_in_the_kernel_runs_on_all_consumers() -> None:
-    a, b, bias, rest = numbers(256, 128), numbers(128, 256, seed=1), numbers(256, seed=2), numbers(256, 256, seed=3)
+    a, b, bias, rest = halves(256, 128), halves(128, 256, seed=1), halves(256, seed=2), halves(256, 256, seed=3)
 
     def build(a: Any, b: Any, bias: Any, rest: Any) -> Any:
         product = graph.matmul(a, b, transpose_a=False, transpose_b=False)
@@ -107,7 +107,7 @@ def test_what_follows_in_the_kernel_runs_on_all_consumers() -> None:
 
 
 def test_row_reductions_follow() -> None:
-    a, b = numbers(128, 128), numbers(128, 256, seed=1)
+    a, b = halves(128, 128), halves(128, 256, seed=1)
 
     def build(a: Any, b: Any) -> Any:
         return graph.softmax(graph.matmul(a, b, transpose_a=False, transpose_b=False), axis=1)
@@ -129,7 +129,7 @@ CONVOLUTIONS = {  # image [n, h, w, c], filters, kernel, padding, tile
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolutions(name: str) -> None:
     (n, h, w, c), f, k, padding, tile = CONVOLUTIONS[name]
-    x, weight = numbers(n, h, w, c), numbers(k, k, c, f, seed=1)
+    x, weight = halves(n, h, w, c), halves(k, k, c, f, seed=1)
 
     def build(x: Any, weight: Any) -> Any:
         x = graph.pad(x, low=[0, padding, padding, 0], high=[0, padding, padding, 0]) if padding else x
@@ -187,7 +187,7 @@ def test_sides_that_wait_for_each_other_for_ever_are_a_fault() -> None:
 @pytest.mark.parametrize(("first", "width", "taken"), [(8, 256, True), (3, 256, False), (0, 200, True), (0, 196, False)])
 def test_factors_that_are_parts_of_a_matrix(first: int, width: int, taken: bool) -> None:
     """A box begins at a multiple of 16 bytes of memory: where a part begins, and where the last tile does, which is moved back inside."""
-    a, b = numbers(128, 256), numbers(256, 320, seed=1)
+    a, b = halves(128, 256), halves(256, 320, seed=1)
 
     def build(x: Any, y: Any) -> Any:
         return graph.matmul(x, graph.slice(y, starts=[0, first], sizes=[256, width], steps=[1, 1]), transpose_a=False, transpose_b=False)

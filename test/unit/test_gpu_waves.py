@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from arrays import uniform
 from gpu_native import Simulated, compile_gpu
 
 from mlc.dialects import graph
@@ -12,10 +13,6 @@ from mlc.dtypes import BF16, I32
 ARCHS = {"gfx90a": "mfma", "gfx942": "mfma", "gfx1100": "wmma", "gfx1201": "wmma"}
 TYPES = {"f16": (np.dtype(np.float16), 4e-3), "bf16": (BF16.numpy, 3e-2), "f32": (np.dtype(np.float32), 2e-6)}
 CASES = [(arch, name) for arch, unit in ARCHS.items() for name in TYPES if unit == "mfma" or name != "f32"]
-
-
-def _numbers(*shape: int, dtype: Any, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, *shape]).uniform(-1, 1, shape).astype(dtype)
 
 
 def _check(made: Simulated, inputs: list[np.ndarray], expected: np.ndarray, arch: str, tolerance: float) -> None:
@@ -30,8 +27,8 @@ def test_factors_as_they_lie(arch: str, kind: str, transpose_a: bool, transpose_
     """Ragged rows, columns and depth; a factor that is contiguous along its outer loops is turned on the way."""
     dtype, tolerance = TYPES[kind]
     m, n, k = 40, 72, 104
-    a = _numbers(*((k, m) if transpose_a else (m, k)), dtype=dtype)
-    b = _numbers(*((n, k) if transpose_b else (k, n)), dtype=dtype, seed=1)
+    a = uniform(*((k, m) if transpose_a else (m, k)), dtype=dtype)
+    b = uniform(*((n, k) if transpose_b else (k, n)), dtype=dtype, seed=1)
     expected = (a.T if transpose_a else a).astype(np.float64) @ (b.T if transpose_b else b).astype(np.float64)
     made = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=transpose_a, transpose_b=transpose_b), a, b, target=f"rocm:{arch},sms=1")
     _check(made, [a, b], expected, arch, tolerance)
@@ -41,7 +38,7 @@ def test_factors_as_they_lie(arch: str, kind: str, transpose_a: bool, transpose_
 def test_odd_strides_and_batches(arch: str, kind: str) -> None:
     """Nothing is aligned: single elements are loaded, and stored side by side."""
     dtype, tolerance = TYPES[kind]
-    a, b = _numbers(3, 17, 35, dtype=dtype), _numbers(3, 35, 19, dtype=dtype, seed=1)
+    a, b = uniform(3, 17, 35, dtype=dtype), uniform(3, 35, 19, dtype=dtype, seed=1)
     made = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=False), a, b, target=f"rocm:{arch},sms=1")
     _check(made, [a, b], a.astype(np.float64) @ b.astype(np.float64), arch, tolerance)
 
@@ -50,7 +47,7 @@ def test_odd_strides_and_batches(arch: str, kind: str) -> None:
 def test_a_factor_in_shared_memory_and_many_stages(arch: str, kind: str) -> None:
     """relu(a b) c in one kernel where that is cheaper: the first product's result is the second's factor."""
     dtype, tolerance = TYPES[kind]
-    a, b, c = _numbers(32, 256, dtype=dtype), _numbers(256, 32, dtype=dtype, seed=1), _numbers(32, 48, dtype=dtype, seed=2)
+    a, b, c = uniform(32, 256, dtype=dtype), uniform(256, 32, dtype=dtype, seed=1), uniform(32, 48, dtype=dtype, seed=2)
 
     def build(x: Any, y: Any, z: Any) -> Any:
         inner = graph.elementwise("relu", graph.matmul(x, y, transpose_a=False, transpose_b=False))
@@ -63,7 +60,7 @@ def test_a_factor_in_shared_memory_and_many_stages(arch: str, kind: str) -> None
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_convolution_s_zeros_are_not_read(arch: str) -> None:
     dtype, tolerance = TYPES["f16"]
-    x, w = _numbers(1, 9, 9, 16, dtype=dtype), _numbers(32, 16, 3, 3, dtype=dtype)
+    x, w = uniform(1, 9, 9, 16, dtype=dtype), uniform(32, 16, 3, 3, dtype=dtype)
 
     def build(a: Any, b: Any) -> Any:
         a = graph.transpose(graph.pad(a, low=[0, 1, 1, 0], high=[0, 1, 1, 0]), perm=[0, 3, 1, 2])

@@ -1,16 +1,16 @@
 """indexing and sorting ops against numpy, with wrong indices, ties, NaN and sizes of zero."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+from arrays import integers
 from graph_run import run
 
 from mlc.dialects.graph import indexing, sorting
 
 RNG = np.random.default_rng(1)
-
-
-def data(*shape, dtype=np.float32):
-    return RNG.integers(-50, 50, shape).astype(dtype)
+data = partial(integers, RNG)
 
 
 def test_gather_elements_and_nd():

@@ -1,18 +1,18 @@
 """movement ops against numpy: asymmetric shapes, every pad mode, negative steps, sizes of zero, several element types."""
 
+from functools import partial
+
 import ml_dtypes
 import numpy as np
 import pytest
+from arrays import integers
 from graph_run import run
 
 from mlc.dialects import graph
 from mlc.dtypes import F16, I32
 
 RNG = np.random.default_rng(0)
-
-
-def data(*shape, dtype=np.float32):
-    return RNG.integers(-50, 50, shape).astype(dtype)
+data = partial(integers, RNG)
 
 
 def same(result, expected):

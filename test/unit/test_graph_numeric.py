@@ -1,8 +1,11 @@
 """Contractions, convolutions, pools, norms and attention as graph ops: narrow floats and integers against float64, and what they refuse."""
 
+from functools import partial
+
 import ml_dtypes
 import numpy as np
 import pytest
+from arrays import normal
 from graph_run import run
 
 from mlc.dialects import graph
@@ -18,12 +21,9 @@ from mlc.ir.context import make_context
 from mlc.ir.mlir import ir
 
 RNG = np.random.default_rng(23)
+data = partial(normal, RNG)
 NARROW = [np.float16, ml_dtypes.bfloat16]
 TOLERANCE = {np.float16: 2e-3, ml_dtypes.bfloat16: 2e-2}
-
-
-def data(*shape, dtype=np.float32):
-    return RNG.standard_normal(shape).astype(dtype)
 
 
 def reference_attention(q, k, v, mask=None, left=-1, right=-1, offset=0, cap=0.0):

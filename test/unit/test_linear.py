@@ -2,24 +2,17 @@
 
 import numpy as np
 import pytest
+from linears import random_linear, value_at
 
 from mlc.layout.linear import Linear, flatten, row_major
-
-
-def _at(e: Linear, point: tuple[int, ...]) -> int:
-    return e.const + sum(c * x for c, x in zip(e.coefficients, point, strict=True))
-
-
-def _random(rng: np.random.Generator, count: int) -> Linear:
-    return Linear(tuple(int(c) for c in rng.integers(-3, 4, count)), int(rng.integers(-5, 6)))
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_compose_is_substitution(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    outer, inner = _random(rng, 2), [_random(rng, 3), _random(rng, 3)]
+    outer, inner = random_linear(rng, 2), [random_linear(rng, 3), random_linear(rng, 3)]
     point = tuple(int(x) for x in rng.integers(-4, 5, 3))
-    assert _at(outer.compose(inner, 3), point) == _at(outer, tuple(_at(e, point) for e in inner))
+    assert value_at(outer.compose(inner, 3), point) == value_at(outer, tuple(value_at(e, point) for e in inner))
 
 
 def test_arithmetic() -> None:
@@ -46,4 +39,4 @@ def test_flatten_is_numpys_order(shape: tuple[int, ...]) -> None:
     flat = flatten([Linear.variable(i, n) for i in range(n)], shape, n)
     assert flat.coefficients == row_major(shape)
     for point in np.ndindex(*shape):
-        assert _at(flat, point) == int(np.ravel_multi_index(point, shape)) if n else _at(flat, point) == 0
+        assert value_at(flat, point) == int(np.ravel_multi_index(point, shape)) if n else value_at(flat, point) == 0

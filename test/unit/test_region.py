@@ -6,20 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from linears import random_linear, value_at
 
 from mlc.layout.linear import Linear
 from mlc.passes.tile.model import Node, Read
 from mlc.passes.tile.region import Region, read_region
 
 ROOTS = 2
-
-
-def _at(e: Linear, point: tuple[int, ...]) -> int:
-    return e.const + sum(c * x for c, x in zip(e.coefficients, point, strict=True))
-
-
-def _random(rng: np.random.Generator, count: int, low: int = -3) -> Linear:
-    return Linear(tuple(int(c) for c in rng.integers(low, 4, count)), int(rng.integers(-5, 6)))
 
 
 def _read(shape: tuple[int, ...], *places: Linear) -> Any:
@@ -29,14 +22,14 @@ def _read(shape: tuple[int, ...], *places: Linear) -> Any:
 @pytest.mark.parametrize("seed", range(30))
 def test_a_region_is_the_box_of_all_places(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    place = _random(rng, 3) if seed % 3 else Linear.variable(int(rng.integers(3)), 3)
-    at = Region((_random(rng, ROOTS), _random(rng, ROOTS)), tuple(int(n) for n in rng.integers(1, 5, 2)))
+    place = random_linear(rng, 3) if seed % 3 else Linear.variable(int(rng.integers(3)), 3)
+    at = Region((random_linear(rng, ROOTS), random_linear(rng, ROOTS)), tuple(int(n) for n in rng.integers(1, 5, 2)))
     node: Any = SimpleNamespace(over=(int(rng.integers(1, 5)),))
     box = read_region(_read((1000,), place), node, at, ROOTS)
     for block in product(range(3), repeat=ROOTS):
-        starts = [_at(offset, block) for offset in at.offsets]
-        values = [_at(place, (starts[0] + i, starts[1] + j, k)) for i, j, k in product(*map(range, (*at.extents, *node.over)))]
-        assert _at(box.offsets[0], block) == min(values)
+        starts = [value_at(offset, block) for offset in at.offsets]
+        values = [value_at(place, (starts[0] + i, starts[1] + j, k)) for i, j, k in product(*map(range, (*at.extents, *node.over)))]
+        assert value_at(box.offsets[0], block) == min(values)
         assert box.extents == (max(values) - min(values) + 1,)
 
 

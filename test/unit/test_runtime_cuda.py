@@ -14,7 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from fake_cuda import CUresult, FakeCuda, Fault
+from fake_cuda import CUresult, FakeCuda
+from fake_plans import SCALE, W, X, arena, artifact, copy, fake, kernel, launch, ref
 
 from mlc.artifact import Artifact
 from mlc.backends.cuda.device import Gpu
@@ -25,64 +26,6 @@ from mlc.runtime.device_array import DeviceArray
 from mlc.runtime.dlpack import make_capsule
 from mlc.runtime.executor import Executable
 from mlc.runtime.gpu_profile import chrome_trace
-
-W = np.linspace(0.5, 2.0, 4, dtype=np.float32)
-X = np.arange(4, dtype=np.float32)
-
-
-def ref(space: str, index: int = 0, offset: Any = 0) -> dict[str, Any]:
-    return {"space": space, "index": index, "offset": offset}
-
-
-def arena(offset: Any) -> dict[str, Any]:
-    return {"space": "arena", "offset": offset}
-
-
-def kernel(name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "object": "objects/kernels.cubin", "symbol": f"{name}_sym", "grid": [1], "blocks": 2, "threads": 64,
-            "nodes": [f"/{name}"], "shared_bytes": 0, **more}
-
-
-def launch(name: str, *args: dict[str, Any]) -> dict[str, Any]:
-    return {"op": "launch", "kernel": name, "args": list(args)}
-
-
-def copy(source: dict[str, Any], target: dict[str, Any], size: int) -> dict[str, Any]:
-    return {"op": "copy", "source": source, "target": target, "bytes": size}
-
-
-# y = (x * w) + 1, in two kernels over the arena
-SCALE = [launch("mul", ref("input"), ref("weight"), arena(256)), launch("inc", arena(256), ref("output"))]
-
-
-def fake(patch: pytest.MonkeyPatch, **more: Any) -> FakeCuda:
-    cuda = FakeCuda(**more)
-
-    def mul(a: int, b: int, c: int) -> None:
-        cuda.array(c, 4)[:] = cuda.array(a, 4) * cuda.array(b, 4)
-
-    def inc(a: int, b: int) -> None:
-        cuda.array(b, 4)[:] = cuda.array(a, 4) + 1
-
-    def bad(a: int) -> None:
-        raise Fault
-
-    cuda.kernels.update(mul_sym=mul, inc_sym=inc, bad_sym=bad)
-    return cuda.install(patch)
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    monkeypatch.delenv("MLC_DEBUG_SYNC", raising=False)
-    return fake(monkeypatch)
-
-
-def artifact(steps: list[dict[str, Any]] = SCALE, **more: Any) -> Artifact:
-    kernels = [kernel("mul"), kernel("inc", pdl=True), kernel("bad")]
-    plan = {"target": "cuda:sm_90a", "arena_bytes": 1024, "steps": steps, "kernels": kernels,
-            "inputs": [{"name": "x", "dtype": "f32", "shape": [4]}], "outputs": [{"name": "y", "dtype": "f32", "shape": [4]}],
-            "weights": [{"name": "w", "dtype": "f32", "shape": [4]}], "objects": ["objects/kernels.cubin"], **more}
-    return Artifact.build(plan=plan, objects={"objects/kernels.cubin": b"cubin"}, weights=[("w", W)] if plan["weights"] else [])
 
 
 def load(steps: list[dict[str, Any]] = SCALE, **more: Any) -> Executable:
@@ -549,7 +492,7 @@ def test_runs_without_the_compiler(tmp_path: Path) -> None:
     artifact().save(tmp_path / "m.mlc")
     done = python(blocked("mlc.ir", "mlc.dialects", "mlc.passes", "mlc.frontend", "torch_mlir", "llvmlite", "onnx", "torch.") + """
 import numpy as np, pytest
-from test_runtime_cuda import W, X, fake
+from fake_plans import W, X, fake
 fake(pytest.MonkeyPatch())
 from mlc.load import load
 exe = load(sys.argv[1])

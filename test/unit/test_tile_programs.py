@@ -1,19 +1,13 @@
 """Random programs give numpy's results under every schedule: the compiler's, all legal merges, and tiles and levels drawn at random."""
 
-import numpy as np
 import pytest
+from arrays import agree
 from harness import run_graph
 from native import Schedule, chosen, compile_native
 from programs import random_program
 from schedules import at_random, merged
 
 TARGETS = ("cpu", "cpu:x86-64-v3", "cpu", "cpu:x86-64-v2")
-
-
-def _agree(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    for got, want in zip(found, expected, strict=True):
-        assert got.shape == want.shape
-        np.testing.assert_allclose(got, want, rtol=0, atol=2e-4 * (1 + np.abs(want).max(initial=0)))
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -23,7 +17,7 @@ def test_schedules_do_not_change_results(seed: int) -> None:
     for number, schedule in enumerate(schedules):
         native = compile_native(program.build, *program.inputs, schedule=schedule, target=TARGETS[seed % 4])
         try:
-            _agree(native(*program.inputs), program.expected())
+            agree(native(*program.inputs), program.expected())
         except AssertionError as error:
             raise AssertionError(f"schedule {number} of\n{program}\n{native.task}") from error
 
@@ -31,7 +25,7 @@ def test_schedules_do_not_change_results(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(100, 105))
 def test_native_agrees_with_upstream(seed: int) -> None:
     program = random_program(seed)
-    _agree(compile_native(program.build, *program.inputs)(*program.inputs), run_graph(program.build, *program.inputs))
+    agree(compile_native(program.build, *program.inputs)(*program.inputs), run_graph(program.build, *program.inputs))
 
 
 def test_merging_all_makes_fewer_kernels() -> None:

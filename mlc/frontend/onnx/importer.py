@@ -75,7 +75,7 @@ class Importer:
     def run(self, inputs: Inputs) -> ImportedModel:
         graph = self.model.proto.graph
         module = ir.Module.create()
-        types = [_mlir_type(t) for t in inputs.tensors]
+        types = [t.ir_type for t in inputs.tensors]
         with ir.InsertionPoint(module.body):
             main = func.FuncOp("main", ir.FunctionType.get(types, []))
         entry = main.add_entry_block()
@@ -320,10 +320,6 @@ def _check_against_schema(ctx: NodeContext) -> None:
     if not schema.min_input <= len(node.input) <= schema.max_input or len(node.output) > schema.max_output:
         raise ModelError(f"{len(node.input)} inputs and {len(node.output)} outputs; the op takes {schema.min_input} to {schema.max_input} "
                          f"inputs and gives {schema.min_output} to {schema.max_output} outputs", node=ctx.label)
-
-
-def _mlir_type(tensor: Tensor) -> ir.Type:
-    return ir.RankedTensorType.get(list(tensor.shape), ir.Type.parse(tensor.dtype.name))
 
 
 def _names(names: Sequence[str]) -> ir.Attribute:

@@ -11,7 +11,7 @@ from mlc.errors import MlcError, ModelError, ShapeError
 from mlc.frontend.onnx.context import AlreadyReportedError, NodeContext, Subgraph
 from mlc.frontend.onnx.nodes import plain_domain
 from mlc.frontend.onnx.scratch import Scratch
-from mlc.frontend.onnx.values import Tensor, Unusable, Value, rebuilt, show, structure, tensors_in
+from mlc.frontend.onnx.values import Tensor, Unusable, Value, present, rebuilt, show, structure, tensors_in
 from mlc.ir.mlir import ir
 
 MAX_UNROLL = 64  # iterations
@@ -152,7 +152,7 @@ def unroll(spec: LoopSpec, only_known: bool = False) -> list[Value]:
             if i >= MAX_UNROLL or importer.node_count - start > MAX_UNROLLED_NODES:
                 raise _GiveUpError(f"unrolling it takes more than {MAX_UNROLL} iterations or {MAX_UNROLLED_NODES} nodes")
             places = [spec.trip - 1 - i if spec.trip is not None and back else i for back in spec.reverse[:n_in]] or [i] * n_in
-            slices = [_pick(spec.ctx, x, at) for x, at in zip(spec.slices, places, strict=True)]
+            slices = [element(spec.ctx, x, at) for x, at in zip(spec.slices, places, strict=True)]
             condition, state, scans = spec.run_body(Tensor.known(np.array(i, np.int64)), state, slices)
             if not condition.is_known or (only_known and not known_all(state)):
                 raise _GiveUpError("whether it goes on is only known at run time")
@@ -179,7 +179,7 @@ def flow_loop(spec: LoopSpec) -> list[Value]:
     stacked = [Tensor("", t.dtype, (spec.trip, *t.shape)) for t in scans]
     attributes = {"trip": spec.trip, "carried": len(body.flat), **({"reverse": spec.reverse} if any(spec.reverse) else {})}
     operands = [spec.ctx.to_ir(t) for t in [*body.flat, *spec.slices]]
-    op = flow.LoopOp.build(operands, [*map(_type, body.flat), *map(_type, stacked)], attributes)
+    op = flow.LoopOp.build(operands, [t.ir_type for t in [*body.flat, *stacked]], attributes)
     body.scratch.move_into(op.operation.regions[0])
     made = [Tensor.of_ir(value) for value in op.operation.results]
     return [*body.final(made), *made]
@@ -197,7 +197,7 @@ def while_loop(spec: LoopSpec) -> list[Value]:
         flow.YieldOp.build([ctx.to_ir(t) for t in [_scalar(ctx, body.condition), *body.next_flat]], [])
     limit = _scalar(ctx, spec.limit) if spec.limit is not None else Tensor.known(np.array(FOREVER), "forever")
     condition = _scalar(ctx, spec.condition) if spec.condition is not None else Tensor.known(np.array(True), "true")
-    op = flow.WhileOp.build([ctx.to_ir(t) for t in [limit, condition, *body.flat]], [_type(t) for t in body.flat])
+    op = flow.WhileOp.build([ctx.to_ir(t) for t in [limit, condition, *body.flat]], [t.ir_type for t in body.flat])
     body.scratch.move_into(op.operation.regions[0])
     return body.final([Tensor.of_ir(value) for value in op.operation.results])
 
@@ -210,7 +210,7 @@ class _Body:
         self.flat = [t for k, value in enumerate(spec.initial) if k not in self.invariant for t in tensors_in(value)]
         parts = [Tensor("", x.dtype, x.shape[1:]) for x in spec.slices]
         index = ir.RankedTensorType.get([], ir.IntegerType.get_signless(64))
-        self.scratch = Scratch([index, *map(_type, self.flat), *map(_type, parts)])
+        self.scratch = Scratch([index, *[t.ir_type for t in [*self.flat, *parts]]])
         with self.scratch as scratch:
             first, *rest = [Tensor.of_ir(argument) for argument in scratch.block.arguments]
             carried = rest[:len(self.flat)]
@@ -223,7 +223,7 @@ class _Body:
 
     def final(self, tensors: list[Tensor]) -> list[Value]:
         """The carried values over `tensors`, taken from the front of the list; invariant ones as they were."""
-        return [value if k in self.invariant else _some(rebuilt(value, tensors)) for k, value in enumerate(self.spec.initial)]
+        return [value if k in self.invariant else present(rebuilt(value, tensors)) for k, value in enumerate(self.spec.initial)]
 
 
 class _Undo:
@@ -274,7 +274,8 @@ def _scan_tensor(spec: LoopSpec, value: Value) -> Tensor:
     return value
 
 
-def _pick(ctx: NodeContext, x: Tensor, i: int) -> Tensor:
+def element(ctx: NodeContext, x: Tensor, i: int) -> Tensor:
+    """x[i]."""
     return tensors_in(ctx.op_call("Gather", x, np.array(i, np.int64), axis=0)[0])[0]
 
 
@@ -287,12 +288,3 @@ def _as_declared(ctx: NodeContext, scalar: Tensor, info: ValueInfoProto) -> Tens
 
 def _scalar(ctx: NodeContext, x: Tensor) -> Tensor:
     return x if x.rank == 0 else tensors_in(ctx.op_call("Reshape", x, np.array([], np.int64))[0])[0]
-
-
-def _type(tensor: Tensor) -> ir.Type:
-    return ir.RankedTensorType.get(list(tensor.shape), ir.Type.parse(tensor.dtype.name))
-
-
-def _some(value: Value | None) -> Value:
-    assert value is not None
-    return value

@@ -70,6 +70,11 @@ class Tensor:
         return Weight(self.name or "constant", self.dtype, self.shape, lambda: np.ascontiguousarray(read()).reshape(self.shape))
 
     @property
+    def ir_type(self) -> ir.Type:
+        """As the graph level has it; in the current context."""
+        return ir.RankedTensorType.get(list(self.shape), ir.Type.parse(self.dtype.name))
+
+    @property
     def rank(self) -> int:
         return len(self.shape)
 
@@ -135,7 +140,7 @@ def rebuilt(value: Value | None, tensors: list[Tensor]) -> Value | None:
         case Tensor():
             return tensors.pop(0)
         case SequenceValue():
-            return SequenceValue(tuple(_present(rebuilt(item, tensors)) for item in value.items), value.dtype)
+            return SequenceValue(tuple(present(rebuilt(item, tensors)) for item in value.items), value.dtype)
         case OptionalValue():
             return OptionalValue(rebuilt(value.item, tensors))
         case BoundedValue():
@@ -171,6 +176,7 @@ def show(value: Value | None) -> str:
     return "nothing"
 
 
-def _present(value: Value | None) -> Value:
+def present(value: Value | None) -> Value:
+    """A value that is known to be there."""
     assert value is not None
     return value

@@ -21,8 +21,6 @@ from mlc.passes.task.flat import affine, index_constant
 from mlc.passes.task.loops import loop
 from mlc.passes.tile.model import element_bytes, volume
 
-Patch = tuple[list[ir.Value], ir.Value]  # what a thread loaded, and the number of its patch
-
 
 class WaveProduct(MatrixProduct[MmaPlan]):
     """By the matrix instructions of AMD's waves."""

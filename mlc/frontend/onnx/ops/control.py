@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from mlc.dialects import flow
 from mlc.errors import ModelError, ShapeError
 from mlc.frontend.onnx.context import AlreadyReportedError, NodeContext, Subgraph
-from mlc.frontend.onnx.loops import LoopSpec, run_loop, run_scan
+from mlc.frontend.onnx.loops import LoopSpec, element, run_loop, run_scan
 from mlc.frontend.onnx.ops.structured import stack
 from mlc.frontend.onnx.registry import converter
 from mlc.frontend.onnx.scratch import Scratch
@@ -113,7 +111,7 @@ def scan_batched(ctx: NodeContext) -> Sequence[Any]:
         raise ShapeError("states and inputs must have the same, positive, first dimension (batch)", node=ctx.label)
     rows = []
     for b in range(batches.pop()):
-        part = [_pick(ctx, t, b) for t in [*states, *inputs]]
+        part = [element(ctx, t, b) for t in [*states, *inputs]]
         rows.append(_scan(ctx, body, part[:len(states)], part[len(states):], reverse))
     return [stack(ctx, [t for row in rows for t in tensors_in(row[i])], 0)[0] for i in range(len(body.outputs))]
 
@@ -174,10 +172,6 @@ def _first_to_axis(ctx: NodeContext, x: Tensor, axis: int) -> Tensor:
     order = list(range(1, x.rank))
     order.insert(axis % x.rank, 0)
     return x if axis % x.rank == 0 else tensors_in(ctx.op_call("Transpose", x, perm=order)[0])[0]
-
-
-def _pick(ctx: NodeContext, x: Tensor, i: int) -> Tensor:
-    return tensors_in(ctx.op_call("Gather", x, np.array(i, np.int64), axis=0)[0])[0]
 
 
 def _present(ctx: NodeContext, value: Value | None, i: int) -> Value:
