@@ -13,6 +13,7 @@ from mlc.passes.gpu.mapping.kernel import Kernel
 from mlc.passes.gpu.mapping.products import schedule_products, schedule_stream, schedule_warpgroups
 from mlc.passes.gpu.mapping.repeats import KeptLoads, mark_early
 from mlc.passes.gpu.mapping.shared_memory import pad_rows, place
+from mlc.passes.gpu.mapping.turned import stage_turned
 from mlc.passes.gpu.row_plan import choose_rows
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.body import Body
@@ -49,6 +50,8 @@ def _choose_threads(kernel: Kernel) -> None:
     kernel.op.attributes["alignment"] = to_attr([kernel.aligned[b] for b in kernel.buffers])
     multiplies = any(op.name in ("task.mma", "task.stream") for op in kernel.ops)
     rows = None if multiplies or kernel.loops else choose_rows(kernel.op, kernel.aligned, kernel.target)
+    if not (rows or multiplies or kernel.loops):
+        stage_turned(kernel)
     pad_rows(kernel)
     wide = schedule_stream(kernel) or schedule_warpgroups(kernel)
     products = {} if wide else schedule_products(kernel, MOST)

@@ -68,15 +68,6 @@ def test_small_products_stay_as_they_are() -> None:
     agrees(simulated(a, b)[0], a.astype(np.float32) @ b.astype(np.float32))
 
 
-@pytest.mark.parametrize(("dtype", "vector"), [(np.float16, "repeat(4, 1) * repeat(8, 1)"), (np.float32, "repeat(4, 1) * repeat(4, 1)")])
-def test_what_is_turned_is_loaded_and_stored_along_rows(dtype: Any, vector: str) -> None:
-    """Neighbouring threads load neighbours, and a thread stores vectors."""
-    x = numbers(712, 3, 517, dtype=dtype)
-    simulated = compile_gpu(lambda v: graph.transpose(v, perm=[1, 2, 0]), x)
-    assert f" * {vector}>" in simulated.task
-    np.testing.assert_array_equal(simulated(x)[0], x.transpose(1, 2, 0))
-
-
 def test_short_gathers_use_vectors() -> None:
     table, rows = numbers(50, 512), np.random.default_rng(0).integers(0, 50, 1000)
     simulated = compile_gpu(lambda t, r: graph.gather(t, r, axis=0), table, rows)

@@ -14,6 +14,7 @@ from mlc.passes.tile.model import element_bytes, volume
 
 POINTS, REDUCED = 0, 1  # dimensions of a map
 UNROLL, FEW = 4, 24  # points emitted side by side, where their bodies have few ops
+STRAIGHT = 8  # such points of a thread, up to which there is no loop
 
 
 def vector_of(map_: TaskMap) -> Digit | None:
@@ -46,12 +47,16 @@ class ThreadBody(Body):
         return vector.FromElementsOp(type_, [load_scalar(buffer, p) for p in each]).result
 
     def write_lanes(self, access: Access, at: ir.Value, lanes: Lanes, value: ir.Value) -> None:
-        buffer = self.memory.flat[access.buffer]
-        if self._aligned(access, lanes):
-            vector.StoreOp(value, buffer, [at], alignment=lanes.count * element_bytes(access.buffer))
-            return
-        for i in range(lanes.count):
-            memref.StoreOp(vector.ExtractOp(value, [], [i]).result, buffer, [arith.AddIOp(at, index_constant(i)).result])
+        buffer, size = self.memory.flat[access.buffer], element_bytes(access.buffer)
+        whole = aligned_lanes(access, lanes.index, lanes.count, self.team.align_of(access.buffer))
+        for i in range(0, lanes.count, whole):
+            place = arith.AddIOp(at, index_constant(i)).result if i else at
+            if whole == 1:
+                memref.StoreOp(vector.ExtractOp(value, [], [i]).result, buffer, [place])
+            else:
+                part = value if whole == lanes.count else vector.ExtractStridedSliceOp(
+                    vector_type(whole, value.type.element_type), value, [i], [whole], [1]).result
+                vector.StoreOp(part, buffer, [place], alignment=whole * size)
 
 
 class MappedForeach(ThreadBody):
@@ -130,13 +135,13 @@ class MappedForeach(ThreadBody):
         if not repeats:
             self._point(point)
             return
-        if self.kept or self.early:
+        if self.kept or self.early or (self._moves() and volume([d.extent for d in repeats]) <= STRAIGHT):
             for points, on in turns(repeats):
                 self.turn = points, ()
                 self._point(arith.AddIOp(point, index_constant(on)).result)
             return
 
-        unroll = UNROLL if len(repeats) == 1 and repeats[0].extent % UNROLL == 0 and self._waits_for_shared() else 1
+        unroll = UNROLL if len(repeats) == 1 and repeats[0].extent % UNROLL == 0 and self._moves() else 1
 
         def inside(i: ir.Value) -> list[ir.Value]:
             for u in range(unroll):
@@ -146,10 +151,10 @@ class MappedForeach(ThreadBody):
 
         loop(repeats[0].extent, 0, unroll, [], inside)
 
-    def _waits_for_shared(self) -> bool:
-        """Whether a point is little more than a move from shared to global memory: several at once hide the time that it takes."""
-        loads = [a for o, a in self.accesses.items() if o.name == "task.load"]
-        return not self.reductions and len(list(self.block.operations)) <= FEW and any(is_shared(a.buffer) for a in loads)
+    def _moves(self) -> bool:
+        """Whether a point is little more than a move between shared and global memory: several at once hide the time that it takes."""
+        shared = {is_shared(a.buffer) for a in self.accesses.values()}
+        return not self.reductions and not self.loops and len(list(self.block.operations)) <= FEW and shared == {True, False}
 
     def _point(self, point: ir.Value) -> None:
         extents = list(self.extents.values())

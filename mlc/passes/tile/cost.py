@@ -9,9 +9,10 @@ from mlc.passes.gpu.fma_plan import FLOATS, RING_POINTS, fma_cycles
 from mlc.passes.gpu.hopper.operand import CHUNK, LEAST_ROWS, Boxes, Side, staging
 from mlc.passes.tile.model import PIECE, Node, Read, element_bytes, volume
 from mlc.passes.tile.rates import Held, Rates, Tiles, Wide, Work, rates_of
-from mlc.passes.tile.region import Region, expanded_captures, expanded_reads, propagate, read_extents
+from mlc.passes.tile.region import Region, expanded_captures, expanded_follows, expanded_reads, propagate, read_extents
 from mlc.passes.tile.stream import find_streams, with_stream
 from mlc.passes.tile.stream_cost import STREAM_ROWS, node_ops, stream_works
+from mlc.passes.tile.turned import along, least_runs, turned_bytes
 from mlc.target import Target
 
 WIDE_ROWS = (128,)  # of a tile for warpgroups
@@ -154,9 +155,10 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         else:
             scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
     held = None if depth else _held(nodes, regions, producer, inlined)
-    work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch, staged, phases, depth,
-                streamed, sums, once, wide, held, *works, tiles=tiles)
-    price = rates.price(work)
+    turned = turned_bytes(nodes, regions, producer, inlined) if rates.patches else 0  # is copied to the block first
+    work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch + turned, staged, phases + bool(turned),
+                depth, streamed, sums, once, wide, held, *works, tiles=tiles)
+    price = rates.price(work) if turned <= rates.turned else None
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
 
 
@@ -241,16 +243,17 @@ def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
             continue
         loops = (*at.extents, *node.over)
         moved = _moved(read_extents(read, loops), read.element_bytes, read.shape, rates.sector)
-        if not node.turns:  # of a box that is walked in strides, at most as many elements as there are points
+        if along(read, node) is None:  # of a box that is walked in strides, at most as many elements as there are points
             most = volume([loops[i] for i in read.walked]) * read.element_bytes
             moved = min(moved, float(max(most, rates.sector)))
         loaded[read.value] = max(loaded.get(read.value, 0.0), moved)
     points = volume(at.extents) * volume(node.over)
+    follows = {} if node.over else expanded_follows(node, producer, inlined)
     for capture in expanded_captures(node, producer, inlined):
         if capture in producer:
             return False
         moved = min(points, volume(capture.type.shape)) * element_bytes(capture)
-        if node.turns and (loop := node.follows.get(capture)) is not None:
+        if (loop := follows.get(capture)) is not None and loop != len(at.extents) - 1:
             run = at.extents[loop] * element_bytes(capture)
             moved = max(moved, moved // run * min(rates.sector, capture.type.shape[-1] * element_bytes(capture)))
         loaded[capture] = max(loaded.get(capture, 0.0), float(moved))
@@ -399,8 +402,9 @@ def best_plan(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Val
         again = inline_choices(nodes, external, rates.guards, again=TWICE)
         choices += [again] if again != choices[0] else []
     tiles = list(candidates(sinks[-1], splits, WIDE_ROWS if multiplies and rates.wide else ()))
-    if turns and len(nodes) == 1:  # a longer row would be loaded by threads that are no neighbours in memory, which no price knows
-        tiles = [t for t in tiles if t[-1] <= max(splits)]
+    if turns:
+        runs = least_runs(nodes, sinks[-1], choices[0], rates.sector)
+        tiles = [t for t in tiles if all(t[loop] >= least for loop, least in runs.items())] or tiles
     best: Plan | None = None
     for inlined, tile in product(choices, tiles):
         plan = evaluate(nodes, sinks, external, tile, inlined, rates)

@@ -117,6 +117,11 @@ class Node:
         return found
 
     @cached_property
+    def last(self) -> int | None:
+        """Its last loop of more than one point: that along which its results are contiguous."""
+        return max((i for i, n in enumerate(self.shape) if n > 1), default=None)
+
+    @cached_property
     def turns(self) -> bool:
         """Whether it has no reduction, and what it reads is contiguous along a loop, but not along its last one, as its result is."""
         last = len(self.shape) - 1

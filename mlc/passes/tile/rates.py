@@ -10,6 +10,7 @@ from mlc.passes.gpu.hopper.wgmma import KINDS
 from mlc.passes.gpu.unit import Unit, chained_units
 from mlc.target import Target
 
+BLOCKS = 8  # whose loads and stores go on beside each other on an SM, where each turns a part of a tensor
 LOOSE = 1.4  # of asynchronous copies: 2039 x 2039 x 2039 in f16, by elements, took 2.7 times as long as by pieces (H100)
 
 
@@ -100,8 +101,9 @@ class Rates(Protocol):
 
     atoms: element types of factors that matrix units take, with rows and columns of an atom, and what its multiply-adds cost beside those
     of 16-bit floats. splits: sizes of the last dimension to try for contractions; patches: bytes of it for what is read along another
-    dimension than it is written. guards: see `inline_choices`. sector: bytes that memory moves at least. streams: contractions load their
-    factors point by point instead of keeping a block's part in cache. wide: warpgroups multiply. units: by element type, those that can
+    dimension than it is written; turned: bytes of such reads that one block has in its memory, at most. guards: see `inline_choices`.
+    sector: bytes that memory moves at least. streams: contractions load their factors point by point instead of keeping a block's part in
+    cache. wide: warpgroups multiply. units: by element type, those that can
     stream a softmax, within `shared` bytes of block memory and `registers` of an SM. recomputes: what is read twice may be computed twice,
     to hold less. warp: lanes that share register tiles (0: there are none).
     along: element types that warpgroups multiply only where rows of both factors run along the reduction.
@@ -116,6 +118,9 @@ class Rates(Protocol):
 
     @property
     def patches(self) -> tuple[int, ...]: ...
+
+    @property
+    def turned(self) -> int: ...
 
     @property
     def guards(self) -> bool: ...
@@ -169,6 +174,7 @@ class CpuRates:
     launch: float = 800.0
     splits: tuple[int, ...] = (512, 256, 128, 64, 32)
     patches: tuple[int, ...] = ()
+    turned: int = 0
     guards: bool = False
     streams: bool = False
     wide: bool = False
@@ -264,7 +270,8 @@ class GpuRates:
     units: Mapping[str, Unit] = field(default_factory=dict[str, Unit])
     registers: int = 1 << 16
     splits: tuple[int, ...] = (256, 128, 64, 32, 16)
-    patches: tuple[int, ...] = (64,)
+    patches: tuple[int, ...] = (256, 128, 64)
+    turned: int = 1 << 14
     guards: bool = True
     streams: bool = True
     recomputes: bool = True
@@ -279,7 +286,7 @@ class GpuRates:
         along = tuple(element for element in atoms if wide and element in KINDS and not KINDS[element].across)
         return GpuRates(target.sms, target.shared_bytes, atoms, wide, target.warp, along=along, stages=4 if target.has("cp.async") else 2,
                         shares=not target.has("cp.async"), loose=LOOSE if target.has("cp.async") else 1.0, units=chained_units(target),
-                        registers=target.registers, l2=target.l2)
+                        registers=target.registers, l2=target.l2, turned=target.shared_bytes // BLOCKS)
 
     def price(self, work: Work) -> float | None:
         price = self._price_cached(work)

@@ -117,6 +117,17 @@ def expanded_reads(node: Node, producer: Mapping[ir.Value, Node], inlined: Mappi
     return found
 
 
+def expanded_follows(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> dict[ir.Value, int | None]:
+    """Per tensor that the node, with its inlined producers, reads at data-dependent places: as `Node.follows`, in the node's own loops."""
+    found = dict(node.follows)
+    for read in node.reads:
+        source = producer.get(read.value)
+        if source is not None and inlined.get(source) and source.pad is None:
+            for value, loop in expanded_follows(source, producer, inlined).items():
+                found.setdefault(value, None if loop is None else read.indices[loop].only())
+    return found
+
+
 def expanded_captures(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> list[ir.Value]:
     """Tensors that the node, with its inlined producers, reads at data-dependent places."""
     found = list(node.captures)

@@ -9,24 +9,26 @@ from mlc.passes.gpu.block import WIDEST, aligned_lanes
 from mlc.passes.gpu.mapping.kernel import Kernel
 from mlc.passes.gpu.mapping.repeats import lasting_loads
 from mlc.passes.gpu.mapping.shared_memory import PLACE
+from mlc.passes.gpu.mapping.turned import SECTOR
 from mlc.passes.task.body import Body
 from mlc.passes.task.flat import Access
-from mlc.passes.tile.model import element_bytes, index_roots, volume
+from mlc.passes.tile.model import element_bytes, volume
 
 LEAST, MOST = 64, 512  # threads of a block
 PER_THREAD = 4  # points (of a reduction, too) that a thread should have at least, before more threads help
-SHORT_ROW = 64  # elements that a thread stores side by side where its neighbours load side by side
+SEGMENT = 128  # bytes of a row that a warp moves at once, if it moves parts of several rows
 SHORT = 32  # ops of a body that gathers, up to which it is done on vectors
 
 
 def threads_wanted(kernel: Kernel, body: Body) -> int:
     """Threads that a foreach can use well: a power of two between LEAST and MOST."""
-    shape = _turned(kernel, body)
-    work = volume(list(body.extents.values())) if shape is None else shape[0] * PER_THREAD * 4 // 3  # a quarter of them may be idle
+    work = volume(list(body.extents.values()))
     for op in body.reductions:
         work *= max(1, volume(op.opview.py("extents")))
     # Loads whose places depend on other loads leave a thread waiting at each point: one is enough.
     each = 1 if not body.reductions and _chases(body) else PER_THREAD
+    if _turns(kernel, body):
+        each *= _lanes(kernel, body, 1, work)  # several vectors, so that a block has more than one on its way to the barrier
     threads = LEAST
     while threads < MOST and 2 * threads * each <= work:
         threads *= 2
@@ -40,10 +42,9 @@ def map_of(kernel: Kernel, body: Body, threads: int) -> TaskMap:
     """
     points = volume(list(body.extents.values()))
     if not body.reductions:
-        if (shape := _turned(kernel, body)) is not None:
-            outer, inner, lanes = shape
-            return repeat(-(-outer // threads), 1) * spatial(threads, 1) * repeat(inner // lanes, 1) * repeat(lanes, 1)
         lanes = _lanes(kernel, body, threads, points)
+        if _turns(kernel, body) and (map_ := _segments(kernel, body, threads, lanes)) is not None:
+            return map_
         return repeat(-(-points // (threads * lanes)), 1) * spatial(threads, 1) * repeat(lanes, 1)
     op = body.reductions[0]
     extents = op.opview.py("extents")
@@ -67,23 +68,27 @@ def map_of(kernel: Kernel, body: Body, threads: int) -> TaskMap:
     return repeat(-(-points // groups), -(-depth // (sharing * lanes))) * spatial(groups, sharing) * repeat(1, lanes)
 
 
-def _turned(kernel: Kernel, body: Body) -> tuple[int, int, int] | None:
-    """For points whose loads all run along another dimension than their stores: how many up to that dimension, how many behind it for
-    each of these, and how many of them are a vector. Neighbouring threads then load neighbours, and each stores short rows."""
-    extents, arguments = list(body.extents.values()), list(body.block.arguments)
-    walked = set()
-    for op in operations(body.block.owner.operation):
-        if op.name == "task.load":
-            walked |= {d for d in range(len(extents)) if extents[d] > 1 and body.accesses[op].stride(arguments[d]) == 1}
-        elif op.name == "memref.load" and len(op.operands) > 1:
-            roots = index_roots(list(op.operands)[-1])
-            walked |= {d for d in range(len(extents)) if extents[d] > 1 and arguments[d] in roots}
-    if body.reductions or len(walked) != 1 or extents[-1] == 1 or walked == {len(extents) - 1}:
+def _turns(kernel: Kernel, body: Body) -> bool:
+    """Whether a foreach writes or reads a turned buffer."""
+    return any(a.buffer in kernel.turned for a in body.accesses.values())
+
+
+def _segments(kernel: Kernel, body: Body, threads: int, lanes: int) -> TaskMap | None:
+    """A warp moves segments of as many rows as it can, so that rows and columns of a turned buffer meet all banks; None: rows are odd.
+
+    lanes: of a thread's vector.
+    """
+    *outer, row = [n for n in body.extents.values() if n > 1]
+    warp, widest = kernel.target.warp, max(element_bytes(a.buffer) for a in body.accesses.values())
+    wide = min(warp, max(1, SEGMENT // (lanes * widest)))
+    while row % (wide * lanes) and wide * lanes * widest > SECTOR:
+        wide //= 2
+    high = warp // wide
+    if row % (wide * lanes) or volume(outer) % high:
         return None
-    split = walked.pop() + 1
-    outer, inner = volume(extents[:split]), volume(extents[split:])
-    lanes = _lanes(kernel, body, 1, outer * inner)
-    return (outer, inner, lanes) if outer >= kernel.target.warp and lanes > 1 and inner <= SHORT_ROW and inner % lanes == 0 else None
+    rows = threads // warp * high
+    return (repeat(-(-volume(outer) // rows), 1) * spatial(rows, 1) * repeat(row // (wide * lanes), 1) * spatial(wide, 1)
+            * repeat(lanes, 1))
 
 
 # -- vectors ------------------------------------------------------------------------------------------------------------
@@ -108,7 +113,10 @@ def _lanes(kernel: Kernel, body: Body, threads: int, points: int) -> int:
     lanes = WIDEST // widest
     while lanes > 1 and (extents[-1] % lanes or points // lanes < threads):
         lanes //= 2
-    return min([aligned_lanes(a, last, lanes, kernel.aligned.get(a.buffer, PLACE)) for a in stores], default=1)
+    # To a turned buffer vectors are stored in pieces: what counts is how they are loaded.
+    direct = [a for a in stores if a.buffer not in kernel.turned]
+    direct = direct or [a for o, a in body.accesses.items() if o.name == "task.load" and a.stride(last) == 1]
+    return min([aligned_lanes(a, last, lanes, kernel.aligned.get(a.buffer, PLACE)) for a in direct], default=1)
 
 
 def _depth_lanes(kernel: Kernel, loads: Sequence[Access], last: ir.Value, extent: int) -> int:

@@ -12,7 +12,7 @@ CROSSING = 1024  # bytes of shared memory in which warps join their parts of red
 class Kernel:
     """buffers: its arguments in memory, the inputs first. aligned: bytes that each of them is aligned to in every launch.
 
-    memory: strides of block buffers whose rows are padded.
+    memory: strides of block buffers whose rows are padded. turned: block buffers that are written along their rows and read across them.
     """
 
     def __init__(self, op: ir.Operation, target: Target, alignment: Sequence[int]) -> None:
@@ -23,6 +23,7 @@ class Kernel:
         self.buffers = arguments[:len(arguments) - len(self.grid)]
         self.aligned = dict(zip(self.buffers, alignment or [1] * len(self.buffers)))
         self.memory = Memory()
+        self.turned: set[ir.Value] = set()
 
     @property
     def ops(self) -> list[ir.Operation]:

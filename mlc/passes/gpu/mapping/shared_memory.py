@@ -11,6 +11,7 @@ from mlc.passes.gpu.fma_plan import FmaPlan
 from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, result_bytes
 from mlc.passes.gpu.hopper.streaming import Streaming
 from mlc.passes.gpu.mapping.kernel import Kernel
+from mlc.passes.gpu.mapping.turned import turned_pitch
 from mlc.passes.gpu.plan import MmaPlan
 from mlc.passes.gpu.warp_streaming import WarpStreaming
 from mlc.passes.task.plan_memory import best_fit
@@ -27,11 +28,12 @@ def pad_rows(kernel: Kernel) -> None:
     for op in kernel.allocs():
         type_ = op.results[0].type
         shape = list(type_.shape)
-        row = shape[-1] * element_bytes(op.results[0]) if shape else 0
-        if len(shape) > 1 and volume(shape[:-1]) > 1 and row % WIDEST == 0 and row >= 64:
+        size = element_bytes(op.results[0])
+        row = shape[-1] * size if shape else 0
+        if len(shape) > 1 and volume(shape[:-1]) > 1 and (op.results[0] in kernel.turned or (row % WIDEST == 0 and row >= 64)):
             # Sums of products (f32) are written as 8-byte pairs by 4 x 4 threads at once, other rows read 16 bytes by 8.
-            size = element_bytes(op.results[0])
             pitch = shape[-1] + (2 * WIDEST if size == 4 else WIDEST) // size
+            pitch = turned_pitch(shape[-1], size) if op.results[0] in kernel.turned else pitch
             op.attributes["pitch"] = to_attr(pitch)
             kernel.memory.strides[op.results[0]] = pitched(shape, pitch)
 
