@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gpu_native import compile_gpu
 from schedules import merged
-from test_gpu_warpgroups import agrees, numbers
+from test_gpu_warpgroups import agrees, halves
 
 from mlc.dialects import graph
 from mlc.dialects._ext import operations, to_attr
@@ -26,7 +26,7 @@ def _tiles_of(rows: int) -> Any:
 
 @pytest.mark.parametrize(("columns", "staged"), [(64, True), (288, False)])  # sums of 128 x 288 take 151,552 of 166,912 bytes
 def test_without_room_for_stages_a_product_is_loops(columns: int, staged: bool) -> None:
-    a, b, c = numbers(128, 64), numbers(64, columns, seed=1), numbers(64, 16, seed=2)
+    a, b, c = halves(128, 64), halves(64, columns, seed=1), halves(64, 16, seed=2)
 
     def build(a: Any, b: Any, c: Any) -> Any:
         large = graph.matmul(a, b, transpose_a=False, transpose_b=False)  # its sums are there while the small product is made

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gpu_native import Simulated, compile_gpu
-from test_gpu_warpgroups import numbers
+from test_gpu_warpgroups import halves
 
 from mlc.dialects import graph
 from mlc.passes.gpu.mapping.turned import turned_pitch
@@ -30,7 +30,7 @@ def block_buffers(simulated: Simulated) -> int:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32, np.float64])
 def test_elements_of_all_sizes(dtype: Any, target: str) -> None:
-    x = (numbers(640, 768, dtype=np.float64) * 100).astype(dtype)
+    x = (halves(640, 768, dtype=np.float64) * 100).astype(dtype)
     simulated = compile_gpu(lambda v: graph.transpose(v, perm=[1, 0]), x, target=target)
     assert block_buffers(simulated) == 1 and f" * repeat({16 // x.itemsize}, 1)>" in simulated.task
     np.testing.assert_array_equal(simulated(x)[0], x.T)
@@ -39,14 +39,14 @@ def test_elements_of_all_sizes(dtype: Any, target: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_permutations(name: str) -> None:
     shape, perm = CASES[name]
-    x = numbers(*shape)
+    x = halves(*shape)
     simulated = compile_gpu(lambda v: graph.transpose(v, perm=perm), x)
     assert block_buffers(simulated) == 1
     np.testing.assert_array_equal(simulated(x)[0], x.transpose(perm))
 
 
 def test_what_keeps_its_last_dimension_is_not_turned() -> None:
-    x = numbers(2, 128, 12, 64)
+    x = halves(2, 128, 12, 64)
     simulated = compile_gpu(lambda v: graph.transpose(v, perm=[0, 2, 1, 3]), x)
     assert not block_buffers(simulated)
     np.testing.assert_array_equal(simulated(x)[0], x.transpose(0, 2, 1, 3))
@@ -55,7 +55,7 @@ def test_what_keeps_its_last_dimension_is_not_turned() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_each_turned_input_of_fused_work_has_a_buffer(target: str) -> None:
     """Two inputs are turned, a third runs along the rows, a fourth moves along the columns alone."""
-    x, y, z, w = (numbers(*s, dtype=np.float32, seed=i) for i, s in enumerate([(700, 300), (700, 300), (300, 700), (300, 1)]))
+    x, y, z, w = (halves(*s, dtype=np.float32, seed=i) for i, s in enumerate([(700, 300), (700, 300), (300, 700), (300, 1)]))
 
     def build(x: Any, y: Any, z: Any, w: Any) -> Any:
         first = graph.elementwise("mul", graph.transpose(x, perm=[1, 0]), z)
@@ -68,7 +68,7 @@ def test_each_turned_input_of_fused_work_has_a_buffer(target: str) -> None:
 
 def test_elements_at_computed_places() -> None:
     """The edges are repeated on the way: places are clamped."""
-    x = numbers(4, 64, 30, 32)
+    x = halves(4, 64, 30, 32)
 
     def build(v: Any) -> Any:
         return graph.transpose(graph.pad(v, low=[0, 0, 1, 0], high=[0, 0, 1, 0], mode="edge"), perm=[0, 2, 3, 1])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gpu_native import compile_gpu
-from test_gpu_warpgroups import agrees, numbers, on_warpgroups
+from test_gpu_warpgroups import agrees, halves, on_warpgroups
 
 from mlc.dialects import graph
 
@@ -27,7 +27,7 @@ SHAPES = {  # batches, (m, n, k), transposed a, transposed b, kernels
 @pytest.mark.parametrize("name", SHAPES)
 def test_copies_make_whole_pieces(name: str, target: str) -> None:
     batches, (m, n, k), ta, tb, kernels = SHAPES[name]
-    a, b = numbers(*batches, *((k, m) if ta else (m, k))), numbers(*batches, *((n, k) if tb else (k, n)), seed=1)
+    a, b = halves(*batches, *((k, m) if ta else (m, k))), halves(*batches, *((n, k) if tb else (k, n)), seed=1)
     simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=ta, transpose_b=tb), a, b, target=target)
     wide = target == "cuda:sm_90a"  # warpgroups need both copies, cp.async gains by each alone
     assert on_warpgroups(simulated) == wide
@@ -38,7 +38,7 @@ def test_copies_make_whole_pieces(name: str, target: str) -> None:
 
 def test_what_lies_behind_the_rows_is_not_read() -> None:
     """Not even where it is infinite: the copies repeat their last elements there."""
-    a, b = numbers(1023, 519), numbers(519, 1023, seed=1)
+    a, b = halves(1023, 519), halves(519, 1023, seed=1)
     a[:, -1], b[-1, :] = -np.inf, 0.5
 
     def build(x: Any, y: Any) -> Any:
@@ -51,7 +51,7 @@ def test_what_lies_behind_the_rows_is_not_read() -> None:
 
 def test_a_factor_that_the_kernel_moves_stays() -> None:
     """The first factor is read through a transposition, which is no kernel of its own; the second is copied."""
-    a, b = numbers(4, 519, 128), numbers(519, 1023, seed=1)
+    a, b = halves(4, 519, 128), halves(519, 1023, seed=1)
 
     def build(x: Any, y: Any) -> Any:
         return graph.matmul(graph.transpose(x, perm=[0, 2, 1]), y, transpose_a=False, transpose_b=False)
@@ -62,14 +62,14 @@ def test_a_factor_that_the_kernel_moves_stays() -> None:
 
 
 def test_small_products_stay_as_they_are() -> None:
-    a, b = numbers(67, 67), numbers(67, 67, seed=1)
+    a, b = halves(67, 67), halves(67, 67, seed=1)
     simulated = compile_gpu(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=False), a, b)
     assert len(simulated.kernels) == 1
     agrees(simulated(a, b)[0], a.astype(np.float32) @ b.astype(np.float32))
 
 
 def test_short_gathers_use_vectors() -> None:
-    table, rows = numbers(50, 512), np.random.default_rng(0).integers(0, 50, 1000)
+    table, rows = halves(50, 512), np.random.default_rng(0).integers(0, 50, 1000)
     simulated = compile_gpu(lambda t, r: graph.gather(t, r, axis=0), table, rows)
     assert "spatial(128, 1) * repeat(4, 1)>" in simulated.task
     np.testing.assert_array_equal(simulated(table, rows)[0], table[rows])
