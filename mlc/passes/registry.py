@@ -36,6 +36,7 @@ PASSES: dict[str, str] = {
     "lower-graph-to-tile": "mlc.passes.lower_graph_to_tile:LowerGraphToTile",
     "narrow-factors": "mlc.passes.tile.narrow_factors:NarrowFactors",
     "align-factors": "mlc.passes.tile.align_factors:AlignFactors",
+    "window-rows": "mlc.passes.tile.window_rows:WindowRows",
     "split-reductions": "mlc.passes.tile.split_reductions:SplitReductions",
     "connect": "mlc.passes.tile.connect:Connect",
     "choose-scopes": "mlc.passes.tile.choose_scopes:ChooseScopes",
@@ -58,8 +59,8 @@ PASSES: dict[str, str] = {
 PIPELINES: dict[str, str] = {
     "graph-pipeline": "fold-constants,mlc-dce,mlc-cse,simplify,sink-transposes,recognise,fold-scales,choose-layout,simplify,"
                       "dequantized-products,integer-products,merge-products,mlc-cse,mlc-dce",
-    "tile-pipeline": "fold-views,mlc-dce,hoist,narrow-factors,split-reductions,connect,align-factors,choose-scopes,choose-tiles,"
-                     "pack-weights,hoist,choose-tiles,keep-wide,mlc-dce",
+    "tile-pipeline": "fold-views,mlc-dce,hoist,narrow-factors,window-rows,split-reductions,connect,align-factors,choose-scopes,"
+                     "choose-tiles,pack-weights,hoist,choose-tiles,keep-wide,mlc-dce",
     "task-pipeline": "lower-tile-to-task,join-foreaches,fuse-loops,plan-memory,choose-mapping",
     "gpu-kernel-pipeline": "lower-task-to-gpu,allow-contraction,expand-math",
     "cpu-kernel-pipeline": "lower-task-to-scf,expand-math",

@@ -166,7 +166,9 @@ def test_what_is_staged() -> None:
     few = staging(side((1, 1024), m, k), side((1024, 128), k, n), (1, 128, 1024), 2)
     assert few is not None and few.turned and few.left.rows == 128 and few.right.map.box == (1, 64) and few.right.tile.extent == 8
     assert staging(side((128, 192), m, k), right, (128, 128, 64), 2) is None  # too shallow
-    assert staging(side((128, 192), m, loops(0, 0, 1, const=8)), right, (128, 128, 160), 2) is None  # a ragged end where others follow
+    assert staging(side((128, 192), m, loops(0, 0, 1, const=4)), right, (128, 128, 160), 2) is None  # begins between pieces
+    part = staging(side((128, 192), m, loops(0, 0, 1, const=8)), right, (128, 128, 160), 2)  # a window, behind which there is nothing
+    assert part is not None and part.left.map.shape == (128, 5, 160) and part.left.map.strides == (192, 8, 1)
     cut = staging(side((128, 192), m, k), right, (128, 128, 160), 2)  # from the first element on, the map ends where the loop does
     assert cut is not None and cut.left.map.shape == (128, 160) and cut.right.map.shape == (160, 128)
     assert staging(side((128, 136), m, k), side((136, 128), k, n), (128, 128, 136), 2) is not None  # one that is

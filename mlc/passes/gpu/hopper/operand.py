@@ -1,12 +1,14 @@
 """A factor of a matrix product as TMA brings it: the tensor map, the boxes of one pipeline stage, and where each of them starts.
 
-The dimensions of the map are those of the buffer. A stage is a shared row's points (`Staging.step`) of one reduction loop, the *inner*
+The dimensions of the map are those of the buffer, but for one along which windows lie (`Side.windows`): that is two, the windows, which may
+overlap, and what is inside one. A stage is a shared row's points (`Staging.step`) of one reduction loop, the *inner*
 one; the other reduction loops only move the boxes. What a box reads outside of the buffer is zero: the padding of a convolution, and the
 ragged end of a reduction.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import gcd
 
 from mlc.dtypes import BY_NAME
 from mlc.layout.linear import Linear, row_major
@@ -53,6 +55,7 @@ class Side:
     """A factor before it is known whether TMA can bring it. places: per dimension, over the product's loops, then anything else.
 
     bounded: dimensions along which places may lie outside. divisors: numbers that divide the values of what follows the loops.
+    strides: elements from one index to the next, per dimension; none: those of a dense array.
     """
 
     shape: tuple[int, ...]
@@ -60,6 +63,29 @@ class Side:
     places: tuple[Linear, ...]
     bounded: tuple[int, ...] = ()
     divisors: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Elements from one index to the next, per dimension."""
+        return self.strides or row_major(self.shape)
+
+    def windows(self, inner: int, length: int) -> "Side | None":
+        """The same factor with its last dimension as two: which window, and the place inside it, where the loop `inner` walks `length`.
+
+        None where that loop does not walk the last dimension, or windows begin between chunks. Nothing lies behind a window's end.
+        """
+        last, place = len(self.shape) - 1, self.places[-1] if self.places else Linear((), 0)
+        if last < 0 or last in self.bounded or len(place.coefficients) <= inner or place.coefficients[inner] != 1:
+            return None
+        between = Linear(tuple(0 if i == inner else c for i, c in enumerate(place.coefficients)), place.const)
+        step = gcd(*between.coefficients, between.const)
+        if not step or step * BY_NAME[self.dtype].bits // 8 % CHUNK:
+            return None
+        which = Linear(tuple(c // step for c in between.coefficients), between.const // step)
+        within = Linear.variable(inner, len(place.coefficients))
+        shape = (*self.shape[:-1], (self.shape[last] - length) // step + 1, length)
+        return replace(self, shape=shape, places=(*self.places[:-1], which, within), strides=(*self.steps[:-1], step, 1))
 
     def moving(self, extents: Sequence[int]) -> "Side":
         """Without loops of one iteration."""
@@ -143,9 +169,9 @@ def staging(left: Side, right: Side, extents: Sequence[int], parallel: int) -> S
     if not waits and (height * width < LEAST_POINTS or points < LEAST_STEPS * kind.panel or height * width * points < LEAST_WORK):
         return None
     for inner in reversed(depth):
-        a = boxes_of(left, extents, rows, inner, wgmma.ROWS * _consumers(height), kind)
-        b = boxes_of(right, extents, columns, inner, 8, kind)
-        if a is None or b is None or (extents[inner] % kind.panel and not all(_covers(x, inner) for x in (a, b))):
+        a = _whole_boxes(left, extents, rows, inner, wgmma.ROWS * _consumers(height), kind)
+        b = _whole_boxes(right, extents, columns, inner, 8, kind)
+        if a is None or b is None:
             continue
         order = (*(d for d in depth if d != inner), inner)
         found = Staging(a, b, order, (*(extents[d] for d in order[:-1]), -(-extents[inner] // kind.panel)), turned)
@@ -188,16 +214,24 @@ def boxes_of(side: Side, extents: Sequence[int], outer: Sequence[int], inner: in
         return None
     if not k_major and (not kind.across or len(outer) != 1 or rows % kind.panel or walked[last] != outer[0]):
         return None
-    strides = row_major(shape)
+    strides = side.steps
     # Beyond what the loop visits, boxes read zeros, whatever lies there.
     dims = tuple(min(shape[d], extents[inner]) if linear[d].only() == inner else shape[d] for d in kept)
-    steps = (*(strides[d] for d in kept[:-1]), 1)
     try:
         tile = wgmma.operand(-(-rows // unit) * unit, kind.panel, k_major, kind)
-        map_ = TensorMap(side.dtype, dims, steps, box)
+        map_ = TensorMap(side.dtype, dims, (*(strides[d] for d in kept[:-1]), 1), box)
     except ValueError:
         return None
     return Boxes(map_, tile, tuple(linear[d] for d in kept), tuple(outer), rows)
+
+
+def _whole_boxes(side: Side, extents: Sequence[int], outer: Sequence[int], inner: int, unit: int, kind: wgmma.Kind) -> Boxes | None:
+    """The boxes of a factor, as it is or in windows, that bring nothing but zeros behind the end of the loop `inner`."""
+    for way in (side, side.windows(inner, extents[inner])):
+        found = None if way is None else boxes_of(way, extents, outer, inner, unit, kind)
+        if found is not None and (extents[inner] % kind.panel == 0 or _covers(found, inner)):
+            return found
+    return None
 
 
 def _covers(boxes: Boxes, inner: int) -> bool:

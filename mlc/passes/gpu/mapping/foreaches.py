@@ -17,7 +17,7 @@ from mlc.passes.tile.model import element_bytes, volume
 LEAST, MOST = 64, 512  # threads of a block
 PER_THREAD = 4  # points (of a reduction, too) that a thread should have at least, before more threads help
 SEGMENT = 128  # bytes of a row that a warp moves at once, if it moves parts of several rows
-SHORT = 32  # ops of a body that gathers, up to which it is done on vectors
+SHORT = 32  # ops of a body that gathers which each lane has for itself, up to which it is done on vectors
 
 
 def threads_wanted(kernel: Kernel, body: Body) -> int:
@@ -136,9 +136,16 @@ def _gathers(body: Body) -> bool:
 
 
 def _gathers_much(body: Body) -> bool:
-    """Whether lanes, which gather one by one, would take many registers: each op of the body is there for each of them."""
-    ops = operations(body.block.owner.operation)
-    return body.loops or (_gathers(body) and (sum(o.name == "memref.load" for o in ops) > 1 or len(ops) > SHORT))
+    """Whether lanes, which gather one by one, would take many registers: what follows from the last index is there for each of them."""
+    if body.loops or not _gathers(body):
+        return body.loops
+    ops, lanes = operations(body.block.owner.operation), set(list(body.block.arguments)[len(body.extents) - 1:len(body.extents)])
+    apart = 0
+    for op in ops:
+        if any(v in lanes for v in op.operands):
+            lanes.update(op.results)
+            apart += 1
+    return apart > SHORT or sum(o.name == "memref.load" for o in ops) > 1
 
 
 def _chases(body: Body) -> bool:
