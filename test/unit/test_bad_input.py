@@ -22,6 +22,8 @@ from mlc.cli import isolate
 from mlc.cli.main import run
 from mlc.errors import InputError, ResourceError, ShapeError, TargetError
 
+pytestmark = pytest.mark.usefixtures("here")
+
 COMMAND = [sys.executable, "-m", "mlc.cli"]
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3)
 

@@ -13,6 +13,8 @@ import mlc
 from mlc.cli.main import run
 from mlc.errors import InputError, ModelError, UnsupportedError
 
+pytestmark = pytest.mark.usefixtures("here")
+
 
 def two_layers(path: Path) -> Path:
     """Two products with a softmax: several launches of several blocks each."""
