@@ -88,10 +88,11 @@ class ViewOp(TileOp, name="view"):
 
 
 class MapOp(TileOp, name="map"):
-    """Inside a tile.graph: x is y stored in panels, [n / width][k...][n % width] where n is dimension `columns` of y and k... the others in
-    the order of the loops that `order` names per dimension of y. Free: it only says how y is addressed.
+    """Inside a tile.graph: x is y stored in panels of `width` columns, [panel][k...][column], where dimension `columns` of y has columns
+    and k... are its other dimensions in the order `order`. Columns come in groups of `group`, what one block reads. The last panel of a
+    group is moved back inside it where it is not whole, and so is the last group. Free: it only says how y is addressed.
 
-    Example: %w = "tile.map"(%p) {width = 16, columns = 1, order = [2, 1]} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
+    Example: %w = "tile.map"(%p) {width = 16, columns = 1, order = [0], group = 32} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
     """
 
     x: Operand
@@ -99,13 +100,17 @@ class MapOp(TileOp, name="map"):
     width: int
     columns: int
     order: list
+    group: int
 
     def check(self) -> None:
         source, target = self.operation.operands[0].type, self.operation.results[0].type
-        if source.element_type != target.element_type or _count(source) != _count(target):
-            raise VerifyError(f"must keep element type and count, got {source} and {target}")
-        if list(source.shape)[-1] != self.width or len(self.order) != len(target.shape):
-            raise VerifyError(f"has panels of {self.width} and order {self.order} for {source} and {target}")
+        shape, n = list(target.shape), self.columns
+        if not 0 <= n < len(shape) or sorted([n, *self.order]) != list(range(len(shape))) or not 0 < self.width <= self.group <= shape[n]:
+            raise VerifyError(f"has columns {n}, order {self.order}, panels of {self.width} in groups of {self.group} for {target}")
+        panels = -(-shape[n] // self.group) * -(-self.group // self.width)
+        stored = [panels, *(shape[d] for d in self.order), self.width]
+        if source.element_type != target.element_type or list(source.shape) != stored:
+            raise VerifyError(f"stores {target} as {stored}, got {source}")
 
 
 class WeightOp(TileOp, name="weight"):

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from mlc.dialects._ext import to_attr
 from mlc.ir.mlir import ir
+from mlc.layout.registers import Registers
 from mlc.passes.gpu.block import HALVES
 from mlc.passes.gpu.mapping import launches
 from mlc.passes.gpu.mapping.foreaches import LEAST, MOST, map_of, threads_wanted
@@ -16,7 +17,7 @@ from mlc.passes.gpu.mapping.turned import stage_turned
 from mlc.passes.gpu.row_plan import choose_rows
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.body import Body
-from mlc.passes.task.lanes import Registers, choose_lanes
+from mlc.passes.task.lanes import choose_lanes
 from mlc.passes.tile.model import volume
 
 

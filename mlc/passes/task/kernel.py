@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mlc.dialects import task
+from mlc.dialects import task, tile
 from mlc.dialects._ext import operations
 from mlc.dtypes import BY_NAME
 from mlc.ir import codecs
@@ -47,14 +47,14 @@ class KernelEmitter:
         body = op.operation.regions[0].blocks.append(*types)
         self.memory: dict[ir.Value, ir.Value] = dict(zip(block.arguments, body.arguments))
         self.outputs = {v: body.arguments[len(block.arguments) + i] for i, v in enumerate(outs)}
-        self.panels: dict[ir.Value, int] = {}  # logical tensors that are stored in panels: width
+        self.panels: dict[ir.Value, tile.MapOp] = {}  # logical tensors that are stored in panels
         for view in block.operations:
             if view.operation.name == "tile.map":
                 self.memory[view.operation.results[0]] = self.memory[view.operation.operands[0]]
-                self.panels[view.operation.results[0]] = view.py("width")
+                self.panels[view.operation.results[0]] = view
         with ir.InsertionPoint(body):
-            blocks = dict(zip(dims, list(body.arguments)[len(types) - len(dims):]))
-            self.offsets = [self._offset(i, blocks.get(i)) for i in range(len(self.tile))]
+            self.blocks = dict(zip(dims, list(body.arguments)[len(types) - len(dims):]))
+            self.offsets = [self._offset(i, self.blocks.get(i)) for i in range(len(self.tile))]
             for node in self.nodes:
                 if not self.inlined.get(node):
                     with node.op.location:
@@ -259,6 +259,7 @@ class KernelEmitter:
         coordinates = [self._coordinate(Linear.variable(i, count), at.offsets[i], n + k) for i in range(n)]
         coordinates += [Linear.variable(n + j, count) for j in range(k)]
         places, buffers, bounded = [], [], []
+        stored: ir.Value | None = None
         for r, source in zip(reads, sources):
             place = [e.compose(coordinates, count) for e in r.indices]
             if source is not None and source.pad is not None:
@@ -270,19 +271,35 @@ class KernelEmitter:
                 continue
             buffers.append(self._buffer(r.value))
             bounded.append([])
-            if r.value in self.panels:  # its column, then the reduction indices
-                places.append([coordinates[n - 1], *coordinates[n:]])
+            if (panels := self.panels.get(r.value)) is not None:  # its stored column, then the reduction indices
+                stored = self._stored(panels, at.offsets[-1])
+                column = coordinates[n - 1] if stored is None else Linear.variable(n - 1, count)
+                places.append([column, *(place[d] for d in panels.py("order"))])
             else:
                 places.append(self._localise(r.value, place, count))
         own = self._place(at, target[1], n + k)
         keep = [*range(n + k), *[n + k + i for i, o in enumerate(self.offsets) if o is not None]]
         kept = [[Linear(tuple(e.coefficients[i] for i in keep), e.const) for e in p] for p in (*places, own)]
-        maps = [ir.AffineMapAttr.get(from_linear(p, len(keep))) for p in kept]
-        task.MmaOp.build([*buffers, target[0], *[o for o in self.offsets if o is not None]], [],
+        offsets = [o for o in self.offsets if o is not None]
+        if stored is not None:  # one more offset, of the column of the factor in panels
+            panelled = [r.value in self.panels for r in reads]
+            kept = [[Linear((*e.coefficients, int(i == 0 and p)), e.const) for i, e in enumerate(place)]
+                    for place, p in zip(kept, [*panelled, False], strict=True)]
+            offsets.append(stored)
+        maps = [ir.AffineMapAttr.get(from_linear(p, len(keep) + (stored is not None))) for p in kept]
+        task.MmaOp.build([*buffers, target[0], *offsets], [],
                          {"atom": "fma", "extents": [*at.extents, *node.over], "reductions": k, "maps": maps,
-                          "panels": [self.panels.get(r.value, 0) for r in reads], "bounded": bounded,
+                          "panels": [self.panels[r.value].py("width") if r.value in self.panels else 0 for r in reads], "bounded": bounded,
                           **({"codes": codes} if (codes := float8_factors(node.op)) else {})})
         return True
+
+    def _stored(self, panels: tile.MapOp, offset: Linear) -> ir.Value | None:
+        """Where the block's group of columns begins in panels that are not whole or moved back inside; None: where its columns do."""
+        dim, width, group = offset.only(), panels.py("width"), panels.py("group")
+        size = -(-group // width) * width
+        if dim is None or dim not in self.blocks or (size == group and self.root[dim] % group == 0):
+            return None
+        return arith.MulIOp(self.blocks[dim], arith.ConstantOp(ir.IndexType.get(), size).result).result
 
 
 def _combiners(node: Node) -> list[str]:

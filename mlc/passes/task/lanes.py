@@ -1,34 +1,19 @@
 """choose-mapping on CPUs: what runs across the lanes of a vector, and the tile of sums that a product keeps in vector registers."""
 
-from dataclasses import dataclass
-
 from mlc.dialects._ext import to_attr
 from mlc.ir.mlir import ir
 from mlc.layout.mapping import TaskMap, repeat, spatial
+from mlc.layout.registers import Registers, register_tile
 from mlc.passes.task.body import Body, power_of_two
 from mlc.passes.task.dot import as_foreach
 from mlc.passes.task.flat import Memory
 from mlc.passes.task.loops import nest_of
 from mlc.passes.task.product import Product, product_of
 from mlc.passes.tile.model import volume
-from mlc.target import Target
 
 DEPTH = 512  # reduction points per piece: a panel of 64 f32 columns is then 128 KiB, an eighth of a usual L2 cache
 DEEP = 768  # reductions up to this deep are not cut
 ROWS = 8  # fewer rows use a piece too seldom
-
-
-@dataclass(frozen=True)
-class Registers:
-    """The vector unit: lanes of an f32 register, and how many registers there are."""
-
-    lanes: int
-    count: int
-
-    @staticmethod
-    def of(target: Target) -> "Registers":
-        """AVX-512 has 32, vector units before it 16."""
-        return Registers(target.vector_bits // 32, 32 if target.vector_bits >= 512 else 16)
 
 
 def choose_lanes(kernel: ir.Operation, registers: Registers) -> None:
@@ -81,8 +66,8 @@ def _choose_tile(op: ir.Operation, registers: Registers) -> bool:
         lanes //= 2
     lanes = max(lanes, 1)
     step = _piece(product, lanes)
-    rows, vectors = _tile(product.rows, product.width, lanes, registers.count, exact=step is not None)
-    op.attributes["registers"] = to_attr([rows, vectors, lanes])
+    tile = register_tile(product.rows, product.width, lanes, registers.count, exact=step is not None)
+    op.attributes["registers"] = to_attr([tile.rows, tile.vectors, lanes])
     if step is not None:
         op.attributes["step"] = to_attr(step)
     return True
@@ -102,24 +87,3 @@ def _piece(product: Product, lanes: int) -> int | None:
             return inside * -(-extent // even)
         inside *= extent
     return None
-
-
-def _tile(m: int, n: int, lanes: int, registers: int, exact: bool) -> tuple[int, int]:
-    """(rows, vectors) of a register tile: as square as the registers allow. exact: columns must divide.
-
-    Beside the sums, a row of vectors of the column factor and one broadcast element of the other want registers: with less, sums spill.
-    """
-    fitting = max(1, n // lanes)
-    best, best_score = (1, 1), -1.0
-    for vectors in (1, 2, 3, 4, 6, 8):
-        most = (registers - 1) // vectors - 1
-        if vectors > fitting or most < 1 or (exact and n % (vectors * lanes)):
-            continue
-        parts = -(-m // most)
-        height = m / parts  # in the mean
-        done_twice = -(-n // (vectors * lanes)) * vectors * lanes / n
-        # Loads per multiply-add: a vector per column block and a broadcast per row.
-        score = min(1.0, vectors * height / 8) / ((1 / height + 1 / vectors + 0.6) * done_twice)
-        if score > best_score:
-            best, best_score = (-(-m // parts), vectors), score
-    return best

@@ -149,16 +149,20 @@ class MatrixProduct:
         if panel:
             depth = columns.depth
 
-            def panelled(first: ir.Value) -> list[ir.Value]:
+            def panelled(first: ir.Value, begin: ir.Value) -> list[ir.Value]:
+                """Of the panel that is stored as number `first` / panel, and whose columns begin at `begin`."""
                 base = arith.AddIOp(columns.base, arith.MulIOp(first, index_constant(depth)).result).result
                 inside = panel // width * width
-                loop(inside, 0, width, [], lambda i: place(arith.AddIOp(first, i).result, arith.AddIOp(base, i).result))
+                loop(inside, 0, width, [], lambda i: place(arith.AddIOp(begin, i).result, arith.AddIOp(base, i).result))
                 if inside < panel:
                     i = index_constant(panel - width)
-                    place(arith.AddIOp(first, i).result, arith.AddIOp(base, i).result)
+                    place(arith.AddIOp(begin, i).result, arith.AddIOp(base, i).result)
                 return []
 
-            loop(n, 0, panel, [], panelled)
+            whole = n // panel * panel
+            loop(whole, 0, panel, [], lambda first: panelled(first, first))
+            if whole < n:
+                panelled(index_constant(whole), index_constant(n - panel))
             return
         whole = n // width * width
         loop(whole, 0, width, [], lambda start: place(start, self._advance(columns, column, start).base))

@@ -70,6 +70,9 @@ def product_of(op: ir.Operation) -> Product | None:
     operands = [_operand(buffer, map_, offsets, extents, points, panel)
                 for buffer, map_, panel in zip((a, b, c), op.attributes["maps"], [*view.py("panels"), 0])]
     folded, parallel = list(range(points, len(extents))), list(range(points))
+    stored = next((o for o in operands if o.panel), None)
+    if stored is not None:  # a sum may be taken in any order, and a panel is read as one stream
+        folded.sort(key=lambda d: -stored.strides[d])
     _join(folded, extents, operands[:2])
     _join(parallel, extents, operands)
     parallel = [d for d in parallel if extents[d] > 1]
@@ -83,20 +86,22 @@ def product_of(op: ir.Operation) -> Product | None:
     if not right.panel and right.strides[column] != 1 and volume([extents[d] for d in rows]) < FEW:
         return None  # dot products along the reduction do better
     row = max(rows, key=lambda d: extents[d], default=None)
-    # Partial sums may live in a buffer of the block, or in a result that no other block writes.
+    # Partial sums may live in a buffer of the block, or in a result that no other block writes, whose columns are added to once.
     clamped = any(not isinstance(o.owner, ir.Block) and o.owner.name == "arith.minsi" for o in offsets)
+    once = not right.panel or extents[column] % right.panel == 0
     return Product(left, right, out, tuple(extents), tuple(d for d in parallel if d != column and d not in rows), row,
-                   tuple(d for d in rows if d != row), column, tuple(folded), not isinstance(c.owner, ir.Block) or not clamped)
+                   tuple(d for d in rows if d != row), column, tuple(folded), once and (not isinstance(c.owner, ir.Block) or not clamped))
 
 
 def _operand(buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], extents: Sequence[int], points: int, panel: int) -> Operand:
     linear = map_to_linear(map_.value)
     assert linear is not None, f"not linear: {map_}"
     n, depth = len(extents), volume(extents[points:])
-    if panel:  # blocks start on a panel, so the offset of column o is o * (all of k)
+    if panel:  # groups start on a panel, so the offset of stored column o is o * (all of k)
         column, *inner = linear
         total = column * depth
-        for e, s in zip(inner, row_major([*extents[points:], panel]), strict=False):
+        sizes = [1 if (loop := e.only()) is None else extents[loop] for e in inner]
+        for e, s in zip(inner, row_major([*sizes, panel]), strict=False):
             total = total + e * s
     else:
         total: Linear = flatten(linear, buffer.type.shape, n + len(offsets))

@@ -1,12 +1,12 @@
 """pack-weights: matrix operands that are weights, or much used, are stored in panels that a register tile reads as one stream.
 
-This is Ladder's map. `tile.map` outside the kernel permutes the storage of W[k..., n] to [n / width][k...][n % width]; being a function of
-weights alone it is evaluated at compile time. `tile.map` with `inverse` inside the kernel names the logical tensor again and says how it is
-addressed.
+This is Ladder's map. A computation outside the kernel permutes the storage of W[k..., n] to [n / width][k...][n % width], with k in the
+order in which the other factor lies in memory; being a function of weights alone it is evaluated at compile time. `tile.map` inside the
+kernel names the logical tensor again and says how it is addressed. Columns that do not divide overlap: a block's last panel begins
+earlier, as its last register tile would, and so do the last block's, as the tile level moves that block.
 """
 
 from dataclasses import dataclass
-from math import gcd
 from typing import ClassVar
 
 from mlc.dialects import tile
@@ -14,12 +14,15 @@ from mlc.dialects._build import Builder, Tensor
 from mlc.dialects._ext import operations
 from mlc.dtypes import BY_NAME
 from mlc.ir.mlir import ir
+from mlc.ir.scalar import Scalar
+from mlc.layout.linear import row_major
+from mlc.layout.registers import Registers, register_tile
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.tile.cost import sink_nodes
 from mlc.passes.tile.model import Node, Read, body_nodes, volume
 from mlc.passes.tile.region import Region, propagate
 
-WIDTHS = (64, 32, 16)
+WIDTHS = (64, 48, 32, 16)
 PACKED_ROWS, PACKED_SIZE = 48, 1 << 16  # of a product whose factor is no weight: from here on packing took less than it saved (measured)
 
 
@@ -34,10 +37,10 @@ class PackWeights(Pass):
             return
         for op in operations(module.operation):
             if op.name == "tile.graph" and "tile.sizes" in op.attributes:
-                _pack_graph(op)
+                _pack_graph(op, Registers.of(ctx.need_target()))
 
 
-def _pack_graph(graph: ir.Operation) -> None:
+def _pack_graph(graph: ir.Operation, registers: Registers) -> None:
     nodes = body_nodes(graph)
     if nodes is None or not any(n.contraction for n in nodes):
         return
@@ -53,9 +56,10 @@ def _pack_graph(graph: ir.Operation) -> None:
     for node in nodes:
         if node.contraction and not any(r.value in inlined for r in node.reads) and (found := _columns(node, graph)) is not None:
             argument, read = found
-            width = _width(node, regions[node], sizes, root)
-            if width:
-                _rewrite(graph, argument, read, node, width)
+            group = _group(node, regions[node], sizes, root)
+            ragged = is_weight(graph.operands[argument])  # else packing takes time in each run: copies of whole vectors only
+            if group and (width := _width(node, regions[node], group, registers, ragged)):
+                _rewrite(graph, argument, read, node, _Panels(width, group))
 
 
 def _columns(node: Node, graph: ir.Operation) -> tuple[int, Read] | None:
@@ -100,40 +104,81 @@ def is_weight(value: ir.Value) -> bool:
     return owner.name in ("tile.graph", "tile.view", "tile.map") and len(owner.operands) > 0 and all(is_weight(v) for v in owner.operands)
 
 
-def _width(node: Node, at: Region, sizes: list[int], root: tuple[int, ...]) -> int:
-    """The widest panel that every block starts on; 0 if there is none."""
-    extent, offset = at.extents[-1], at.offsets[-1]
-    variable = offset.only()
-    if not offset.is_constant and (variable is None or sizes[variable] != extent or root[variable] % extent):
+def _group(node: Node, at: Region, sizes: list[int], root: tuple[int, ...]) -> int:
+    """How many columns one block reads: all, or those of its tile; 0 where blocks read anything else."""
+    n, extent, offset = node.shape[-1], at.extents[-1], at.offsets[-1]
+    if volume(node.over) < 2:
         return 0
-    if offset.is_constant and offset.const:
-        return 0
-    common = gcd(extent, node.shape[-1])
-    return next((w for w in WIDTHS if common % w == 0), 0) if volume(node.over) > 1 else 0
+    if offset.is_constant:
+        return n if not offset.const and extent == n else 0
+    dim = offset.only()
+    return extent if dim is not None and sizes[dim] == extent and root[dim] == n else 0
 
 
-def _rewrite(graph: ir.Operation, argument: int, read: Read, node: Node, width: int) -> None:
+def _width(node: Node, at: Region, group: int, registers: Registers, ragged: bool) -> int:
+    """The width of panels by which a block's columns cost least; 0 if they are too few. ragged: the last ones may overlap."""
+    n = node.shape[-1]
+    if not ragged and n % group:
+        return 0
+    widths = [w for w in WIDTHS if w <= group and (ragged or group % w == 0)]
+    rows = max(at.extents[:-1], default=1)
+    costs = {w: register_tile(rows, w, registers.lanes, registers.count).cost * (-(-group // w) * w) for w in widths}
+    return min(widths, key=lambda w: costs[w], default=0)
+
+
+def _rewrite(graph: ir.Operation, argument: int, read: Read, node: Node, panels: "_Panels") -> None:
     """Packs the weight in front of the graph and names the logical tensor inside it."""
     weight = graph.operands[argument]
-    column, n = len(node.shape) - 1, len(node.shape)
-    order = _order(read)
-    shape = [node.shape[-1] // width, *node.over, width]
-    dtype = BY_NAME[str(weight.type.element_type)]
-
-    def element(*d: ir.AffineExpr) -> list[ir.AffineExpr]:
-        lane = ir.AffineExpr.get_add(ir.AffineExpr.get_mul(d[0], width), d[-1])
-        return [ir.AffineExpr.get_constant(0) if v < 0 else lane if v == column else d[1 + v - n] for v in order]
-
+    loops = _order(read)
+    columns = loops.index(len(node.shape) - 1)
+    other = next(r for r in node.reads if r is not read)
+    order = sorted((d for d in range(len(loops)) if d != columns), key=lambda d: -_stride(other, loops[d]))
     with graph.location, ir.InsertionPoint(graph):
-        packed = Builder().compute(shape, dtype, [(Tensor(weight, dtype), element)], lambda x: x).value
+        packed = panels.pack(Tensor(weight, BY_NAME[str(weight.type.element_type)]), columns, order)
     graph.operands[argument] = packed
     block = graph.regions[0].blocks[0]
     old = block.arguments[argument]
     logical = old.type
     with graph.location, ir.InsertionPoint.at_block_begin(block):
-        inverse = tile.MapOp.build([old], [logical], {"width": width, "columns": order.index(column), "order": order}).operation
+        named = {"width": panels.width, "columns": columns, "order": order, "group": panels.group}
+        inverse = tile.MapOp.build([old], [logical], named).operation
     old.replace_all_uses_except(inverse.results[0], [inverse])
     old.set_type(packed.type)
+
+
+def _stride(read: Read, loop: int) -> int:
+    """Elements between neighbours along a loop; that of a dimension without a loop is the longest."""
+    if loop < 0:
+        return volume(read.shape)
+    return sum(e.coefficients[loop] * s for e, s in zip(read.indices, row_major(read.shape), strict=True))
+
+
+@dataclass(frozen=True)
+class _Panels:
+    """Panels of `width` columns, in groups of `group` columns."""
+
+    width: int
+    group: int
+
+    def pack(self, w: Tensor, columns: int, order: list[int]) -> ir.Value:
+        """The tensor [panel][dimensions `order` of w][column]."""
+        n, each = w.shape[columns], -(-self.group // self.width)
+        shape = [-(-n // self.group) * each, *(w.shape[d] for d in order), self.width]
+        place = [order.index(d) + 1 if d != columns else 0 for d in range(w.rank)]
+        b = Builder()
+        if n % self.group == 0 and self.group % self.width == 0:
+            def element(*d: ir.AffineExpr) -> list[ir.AffineExpr]:
+                column = ir.AffineExpr.get_add(ir.AffineExpr.get_mul(d[0], self.width), d[-1])
+                return [d[p] if p else column for p in place]
+
+            return b.compute(shape, w.dtype, [(w, element)], lambda x: x).value
+
+        def moved() -> Scalar:
+            panel = b.index(0)
+            first = (panel / each * self.group).min(n - self.group) + (panel.rem(each) * self.width).min(self.group - self.width)
+            return b.load(w, [b.index(p) if p else first + b.index(len(shape) - 1) for p in place])
+
+        return b.gather_compute(shape, w.dtype, [], [w], moved).value
 
 
 __all__ = ["WIDTHS", "PackWeights", "is_weight"]

@@ -47,9 +47,9 @@ func.func @view(%x: tensor<2x3xf32>) {
 }
 
 // CHECK-LABEL: func.func @map(
-// CHECK: "tile.map"(%{{.*}}) {columns = 1 : i64, order = [2, 1], width = 16 : i64} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
+// CHECK: "tile.map"(%{{.*}}) {columns = 1 : i64, group = 32 : i64, order = [0], width = 16 : i64} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
 func.func @map(%p: tensor<4x8x16xf32>) {
-  %w = "tile.map"(%p) {width = 16, columns = 1, order = [2, 1]} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
+  %w = "tile.map"(%p) {width = 16, columns = 1, order = [0], group = 32} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
   return
 }
 

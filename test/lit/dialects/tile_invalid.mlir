@@ -60,12 +60,12 @@ func.func @view(%x: tensor<2x3xf32>, %y: f32) {
 // -----
 
 func.func @map(%p: tensor<4x8x16xf32>) {
-  // expected-error@below {{'tile.map' op must keep element type and count, got tensor<4x8x16xf32> and tensor<8x60xf32>}}
-  %0 = "tile.map"(%p) {width = 16, columns = 1, order = [2, 1]} : (tensor<4x8x16xf32>) -> tensor<8x60xf32>
-  // expected-error@below {{'tile.map' op has panels of 32 and order [2, 1]}}
-  %1 = "tile.map"(%p) {width = 32, columns = 1, order = [2, 1]} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
-  // expected-error@below {{'tile.map' op has panels of 16 and order [2]}}
-  %2 = "tile.map"(%p) {width = 16, columns = 1, order = [2]} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
+  // expected-error@below {{'tile.map' op stores tensor<8x60xf32> as [6, 8, 16], got tensor<4x8x16xf32>}}
+  %0 = "tile.map"(%p) {width = 16, columns = 1, order = [0], group = 20} : (tensor<4x8x16xf32>) -> tensor<8x60xf32>
+  // expected-error@below {{'tile.map' op has columns 1, order [0], panels of 32 in groups of 16}}
+  %1 = "tile.map"(%p) {width = 32, columns = 1, order = [0], group = 16} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
+  // expected-error@below {{'tile.map' op has columns 1, order [1], panels of 16 in groups of 64}}
+  %2 = "tile.map"(%p) {width = 16, columns = 1, order = [1], group = 64} : (tensor<4x8x16xf32>) -> tensor<8x64xf32>
   return
 }
 

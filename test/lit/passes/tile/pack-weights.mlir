@@ -6,7 +6,7 @@
 // CHECK: %[[P:.*]] = "tile.graph"(%[[W]]) ({
 // CHECK: "tile.yield"(%{{.*}}) : (tensor<[[N:[0-9]+]]x64x[[WIDTH:[0-9]+]]xf32>)
 // CHECK: "tile.graph"(%arg0, %[[P]]) ({
-// CHECK: "tile.map"(%{{.*}}) {columns = 1 : i64, order = [2, 1], width = [[WIDTH]] : i64} : (tensor<[[N]]x64x[[WIDTH]]xf32>) -> tensor<64x128xf32>
+// CHECK: "tile.map"(%{{.*}}) {columns = 1 : i64, group = {{[0-9]+}} : i64, order = [0], width = [[WIDTH]] : i64} : (tensor<[[N]]x64x[[WIDTH]]xf32>) -> tensor<64x128xf32>
 func.func @packed(%x: tensor<32x64xf32>) -> tensor<32x128xf32> {
   %w = "graph.weight"() {key = "w"} : () -> tensor<64x128xf32>
   %0 = "graph.matmul"(%x, %w) : (tensor<32x64xf32>, tensor<64x128xf32>) -> tensor<32x128xf32>
@@ -17,7 +17,7 @@ func.func @packed(%x: tensor<32x64xf32>) -> tensor<32x128xf32> {
 
 // Stored with its dimensions swapped it becomes the same panels.
 // CHECK-LABEL: func.func @transposed
-// CHECK: "tile.map"(%{{.*}}) {columns = 0 : i64, order = [1, 2], width = {{[0-9]+}} : i64} {{.*}} -> tensor<128x64xf32>
+// CHECK: "tile.map"(%{{.*}}) {columns = 0 : i64, group = {{[0-9]+}} : i64, order = [1], width = {{[0-9]+}} : i64} {{.*}} -> tensor<128x64xf32>
 func.func @transposed(%x: tensor<32x64xf32>) -> tensor<32x128xf32> {
   %w = "graph.weight"() {key = "w"} : () -> tensor<128x64xf32>
   %0 = "graph.matmul"(%x, %w) {transpose_b = true} : (tensor<32x64xf32>, tensor<128x64xf32>) -> tensor<32x128xf32>
@@ -26,15 +26,44 @@ func.func @transposed(%x: tensor<32x64xf32>) -> tensor<32x128xf32> {
 
 // -----
 
-// 37 columns do not divide into panels, and a small input is not worth packing at run time.
-// CHECK-LABEL: func.func @left_alone
+// 100 columns in two panels of 64: the second one begins at column 36. Those of an input are not packed, nor is a small input.
+// CHECK-LABEL: func.func @ragged
+// CHECK: arith.minsi
+// CHECK: "tile.yield"(%{{.*}}) : (tensor<2x80x64xf32>)
+// CHECK: "tile.map"(%{{.*}}) {columns = 1 : i64, group = 100 : i64, order = [0], width = 64 : i64} : (tensor<2x80x64xf32>) -> tensor<80x100xf32>
 // CHECK-NOT: tile.map
 // CHECK: return
-func.func @left_alone(%x: tensor<32x64xf32>, %v: tensor<64x128xf32>) -> (tensor<32x37xf32>, tensor<32x128xf32>) {
-  %w = "graph.weight"() {key = "w"} : () -> tensor<64x37xf32>
-  %0 = "graph.matmul"(%x, %w) : (tensor<32x64xf32>, tensor<64x37xf32>) -> tensor<32x37xf32>
-  %1 = "graph.matmul"(%x, %v) : (tensor<32x64xf32>, tensor<64x128xf32>) -> tensor<32x128xf32>
-  return %0, %1 : tensor<32x37xf32>, tensor<32x128xf32>
+func.func @ragged(%x: tensor<640x80xf32>, %v: tensor<80x100xf32>, %s: tensor<32x80xf32>, %u: tensor<80x128xf32>)
+    -> (tensor<640x100xf32>, tensor<640x100xf32>, tensor<32x128xf32>) {
+  %w = "graph.weight"() {key = "w"} : () -> tensor<80x100xf32>
+  %0 = "graph.matmul"(%x, %w) : (tensor<640x80xf32>, tensor<80x100xf32>) -> tensor<640x100xf32>
+  %1 = "graph.matmul"(%x, %v) : (tensor<640x80xf32>, tensor<80x100xf32>) -> tensor<640x100xf32>
+  %2 = "graph.matmul"(%s, %u) : (tensor<32x80xf32>, tensor<80x128xf32>) -> tensor<32x128xf32>
+  return %0, %1, %2 : tensor<640x100xf32>, tensor<640x100xf32>, tensor<32x128xf32>
+}
+
+// -----
+
+// 3001 columns by blocks of 512: the last block, and so its eight panels, begin at column 2489.
+// CHECK-LABEL: func.func @groups
+// CHECK: "tile.map"(%{{.*}}) {columns = 1 : i64, group = 512 : i64, order = [0], width = 64 : i64} : (tensor<48x512x64xf32>) -> tensor<512x3001xf32>
+func.func @groups(%x: tensor<512x512xf32>) -> tensor<512x3001xf32> {
+  %w = "graph.weight"() {key = "w"} : () -> tensor<512x3001xf32>
+  %0 = "graph.matmul"(%x, %w) : (tensor<512x512xf32>, tensor<512x3001xf32>) -> tensor<512x3001xf32>
+  return %0 : tensor<512x3001xf32>
+}
+
+// -----
+
+// The reduction's loops are stored as the other factor lies in memory: taps of a channels-last convolution, then channels.
+// CHECK-LABEL: func.func @convolution
+// CHECK: "tile.map"(%{{.*}}) {columns = 3 : i64, group = 32 : i64, order = [0, 1, 2], width = 32 : i64}
+// CHECK-SAME: (tensor<2x3x3x32x32xf32>) -> tensor<3x3x32x64xf32>
+func.func @convolution(%x: tensor<1x16x16x32xf32>) -> tensor<1x14x14x64xf32> {
+  %w = "graph.weight"() {key = "w"} : () -> tensor<3x3x32x64xf32>
+  %0 = "graph.conv"(%x, %w) {strides = [1, 1], dilations = [1, 1], groups = 1, layout = "nhwc"}
+    : (tensor<1x16x16x32xf32>, tensor<3x3x32x64xf32>) -> tensor<1x14x14x64xf32>
+  return %0 : tensor<1x14x14x64xf32>
 }
 
 // -----
