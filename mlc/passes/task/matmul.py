@@ -4,6 +4,9 @@ The tile, and the pieces that a deep reduction is cut into, stand on the op (cho
 buffer. One factor supplies a scalar per row that is broadcast, the other a vector of columns, along which the result is contiguous. A
 column factor that is not contiguous there is packed into panels first. Rows are split evenly into tiles of one height or a row less. Ragged
 columns overlap: the last register tile is moved back inside, which computes some elements twice and needs no masks.
+
+Panels are prefetched: each step asks the first cache for the row some steps ahead, and, since a panel is read once for each tile of rows,
+the second cache for this tile's share of the panel that comes next.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +19,9 @@ from mlc.passes.task.flat import Access, Memory, index_constant, linear_index, l
 from mlc.passes.task.loops import loop
 from mlc.passes.task.product import Operand, Product
 from mlc.passes.tile.model import volume
+
+NEAR = 8  # steps from which on the first cache is asked: about 100 cycles, as long as the second one takes under load (measured)
+LINE = 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -63,17 +69,17 @@ class MatrixProduct:
         return _Operand(memory.flat[operand.buffer], base, operand.strides, operand.panel, operand.depth)
 
     def emit(self) -> None:
-        self._batch(self.product.batch, self.rows, self.columns, self.out, self._panels)
+        self._batch(self.product.batch, [self.rows, self.columns, self.out], self._panels)
 
-    def _batch(self, dims: Sequence[int], rows: _Operand, columns: _Operand, out: _Operand,
-               body: Callable[[_Operand, _Operand, _Operand], object]) -> None:
+    def _batch(self, dims: Sequence[int], operands: Sequence[_Operand], body: Callable[..., object]) -> None:
+        """Loops over `dims` around body(*operands), each where the loops have moved it."""
         if not dims:
-            body(rows, columns, out)
+            body(*operands)
             return
         d, rest = dims[0], dims[1:]
 
         def inside(i: ir.Value) -> list[ir.Value]:
-            self._batch(rest, self._advance(rows, d, i), self._advance(columns, d, i), self._advance(out, d, i), body)
+            self._batch(rest, [self._advance(o, d, i) for o in operands], body)
             return []
 
         loop(self.extents[d], 0, 1, [], inside)
@@ -102,7 +108,7 @@ class MatrixProduct:
             self._sweep(r, k, out, tile, inner)
             self.extents[cut] = full
 
-        def pieces(r: _Operand, k: _Operand, _: _Operand) -> None:
+        def pieces(r: _Operand, k: _Operand) -> None:
             whole = self.extents[cut] // size * size
 
             def at(i: ir.Value) -> list[ir.Value]:
@@ -114,7 +120,7 @@ class MatrixProduct:
                 i = index_constant(whole)
                 piece(self._advance(r, cut, i), self._advance(k, cut, i), self.extents[cut] - whole)
 
-        self._batch(outer, rows, columns, out, pieces)
+        self._batch(outer, [rows, columns], pieces)
 
     def _cut(self, step: int) -> tuple[Sequence[int], int, int]:
         """Pieces of `step` reduction points: the loops outside the register tiles, the loop that is cut, and the length of its parts."""
@@ -130,7 +136,7 @@ class MatrixProduct:
         zero = self._zero(lanes)
 
         def at(i: ir.Value) -> list[ir.Value]:
-            self._batch(dims, out, out, self._advance(out, column, i), lambda r, k, o: vector.StoreOp(zero, o.buffer, [o.base]))
+            self._batch(dims, [self._advance(out, column, i)], lambda o: vector.StoreOp(zero, o.buffer, [o.base]))
             return []
 
         loop(n, 0, lanes, [], at)
@@ -141,8 +147,9 @@ class MatrixProduct:
 
         def place(start: ir.Value, source: ir.Value) -> list[ir.Value]:
             """Register tiles of the columns from `start`, whose factor begins at element `source`."""
-            target = self._advance(out, column, start)
-            self._batch(tile.others, rows, replace(columns, base=source), target, lambda r, k, o: self._rows(r, k, o, tile, folded))
+            panel, target = replace(columns, base=source), self._advance(out, column, start)
+            operands = [rows, panel, target, *([self._next(panel, tile, folded)] if panel.panel else [])]
+            self._batch(tile.others, operands, lambda r, k, o, ahead=None: self._rows(r, k, o, ahead, tile, folded))
             return []
 
         panel = columns.panel
@@ -170,13 +177,29 @@ class MatrixProduct:
             start = index_constant(n - width)
             place(start, self._advance(columns, column, start).base)
 
-    def _rows(self, rows: _Operand, columns: _Operand, out: _Operand, tile: "_Tile", folded: Sequence[int]) -> None:
+    def _next(self, columns: _Operand, tile: "_Tile", folded: Sequence[int]) -> _Operand:
+        """The panel after this one, divided among the rows: where the share begins that a step of a tile of rows prefetches."""
+        rows, depth = tile.m * volume([self.extents[d] for d in tile.others]), volume([self.extents[d] for d in folded])
+        step = -(-tile.height * columns.panel // rows)
+        share, strides = step * depth // tile.height, [0] * len(self.extents)
+        for d in folded:
+            strides[d] = columns.strides[d] // columns.panel * step
+        for d in (*([tile.row] if tile.row is not None else []), *tile.others):
+            strides[d] = share
+            share *= self.extents[d]
+        base = arith.AddIOp(columns.base, index_constant(columns.panel * columns.depth)).result
+        return _Operand(columns.buffer, base, tuple(strides), panel=step)
+
+    def _rows(self, rows: _Operand, columns: _Operand, out: _Operand, ahead: _Operand | None, tile: "_Tile",
+              folded: Sequence[int]) -> None:
         row, m, height = tile.row, tile.m, tile.height
 
         def at(i: ir.Value, high: int) -> list[ir.Value]:
-            r = self._advance(rows, row, i) if row is not None else rows
-            o = self._advance(out, row, i) if row is not None else out
-            self._tile(r, columns, o, tile, high, folded)
+            if row is None:
+                self._tile(rows, columns, out, ahead, tile, high, folded)
+            else:
+                moved = ahead and self._advance(ahead, row, i)
+                self._tile(self._advance(rows, row, i), columns, self._advance(out, row, i), moved, tile, high, folded)
             return []
 
         parts = -(-m // height)
@@ -189,7 +212,8 @@ class MatrixProduct:
         type_ = vector_type(lanes, self.element)
         return arith.ConstantOp(type_, ir.DenseElementsAttr.get_splat(type_, ir.FloatAttr.get(self.element, 0.0))).result
 
-    def _tile(self, rows: _Operand, columns: _Operand, out: _Operand, tile: "_Tile", height: int, folded: Sequence[int]) -> None:
+    def _tile(self, rows: _Operand, columns: _Operand, out: _Operand, ahead: _Operand | None, tile: "_Tile", height: int,
+              folded: Sequence[int]) -> None:
         vectors, lanes = tile.vectors, tile.lanes
         row_stride = rows.strides[tile.row] if tile.row is not None else 0
         out_stride = out.strides[tile.row] if tile.row is not None else 0
@@ -203,16 +227,19 @@ class MatrixProduct:
         sets = next((u for u in (8, 4, 2) if u * len(accs) <= 8 and folded and self.extents[folded[-1]] % u == 0), 1)
         count = len(accs)
 
-        def nest(level: int, r: _Operand, c: _Operand, *carried: ir.Value) -> list[ir.Value]:
+        def nest(level: int, r: _Operand, c: _Operand, a: _Operand | None, *carried: ir.Value) -> list[ir.Value]:
             d = folded[level]
             if level < len(folded) - 1:
                 def deeper(k: ir.Value, *inner: ir.Value) -> list[ir.Value]:
-                    return nest(level + 1, self._advance(r, d, k), self._advance(c, d, k), *inner)
+                    return nest(level + 1, self._advance(r, d, k), self._advance(c, d, k), a and self._advance(a, d, k), *inner)
 
                 return loop(self.extents[d], 0, 1, carried, deeper)
 
             def steps(k: ir.Value, *inner: ir.Value) -> list[ir.Value]:
                 out: list[ir.Value] = []
+                if a is not None:
+                    self._prefetch(self._advance(c, d, k), NEAR * c.strides[d], vectors * lanes, near=True)
+                    self._prefetch(self._advance(a, d, k), 0, a.panel, near=False)
                 for u in range(sets):
                     at = arith.AddIOp(k, index_constant(u)).result if u else k
                     part = inner[u * count:(u + 1) * count]
@@ -221,11 +248,17 @@ class MatrixProduct:
 
             return loop(self.extents[d], 0, sets, carried, steps)
 
-        total = nest(0, rows, columns, *accs, *[self._zero(lanes)] * (count * (sets - 1))) if folded else accs
+        total = nest(0, rows, columns, ahead, *accs, *[self._zero(lanes)] * (count * (sets - 1))) if folded else accs
         for u in range(1, sets):
             total = [arith.AddFOp(a, b).result for a, b in zip(total[:count], total[u * count:(u + 1) * count])] + total[count:]
         for at, value in zip(places, total[:count], strict=True):
             vector.StoreOp(value, out.buffer, [at])
+
+    def _prefetch(self, operand: _Operand, offset: int, count: int, near: bool) -> None:
+        """Asks the first (near) or second cache for `count` elements at `offset` from an operand's place."""
+        for i in range(0, count, LINE * 8 // operand.buffer.type.element_type.width):
+            at = arith.AddIOp(operand.base, index_constant(offset + i)).result
+            memref.PrefetchOp(operand.buffer, [at], False, 3 if near else 2, True)
 
     def _step(self, rows: _Operand, columns: _Operand, row_stride: int, height: int, vectors: int, lanes: int,
               accs: Sequence[ir.Value]) -> list[ir.Value]:
