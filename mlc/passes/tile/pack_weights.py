@@ -23,6 +23,7 @@ from mlc.passes.tile.model import Node, Read, body_nodes, volume
 from mlc.passes.tile.region import Region, propagate
 
 WIDTHS = (64, 48, 32, 16)
+COLUMN = 16  # multiply-adds that take as long as an element of the factor from memory, about
 PACKED_ROWS, PACKED_SIZE = 48, 1 << 16  # of a product whose factor is no weight: from here on packing took less than it saved (measured)
 
 
@@ -122,7 +123,7 @@ def _width(node: Node, at: Region, group: int, registers: Registers, ragged: boo
         return 0
     widths = [w for w in WIDTHS if w <= group and (ragged or group % w == 0)]
     rows = max(at.extents[:-1], default=1)
-    costs = {w: register_tile(rows, w, registers.lanes, registers.count).cost * (-(-group // w) * w) for w in widths}
+    costs = {w: (register_tile(rows, w, registers.lanes, registers.count).cost * rows + COLUMN) * (-(-group // w) * w) for w in widths}
     return min(widths, key=lambda w: costs[w], default=0)
 
 
