@@ -130,6 +130,25 @@ def test_factors_that_are_parts_of_one_matrix(first: int, target: str, always: N
     np.testing.assert_allclose(simulated(rows)[0].astype(np.float64), attention(*parts, scale=0.125, right=0), rtol=0, atol=2e-3)
 
 
+@pytest.mark.parametrize("target", ["cuda:sm_90a", "cuda:sm_80", "rocm:gfx942"])
+def test_heads_side_by_side(target: str, always: None) -> None:
+    """q, k and v are columns of one product, and so is the result: no kernel moves them, and what scales the moved result is part, too."""
+    b, s, h, d = 2, 70, 3, 64
+    packed, factors = numbers(b, s, 3 * h * d), numbers(h, d, seed=1)
+
+    def build(packed: Any, factors: Any) -> Any:
+        parts = [graph.slice(packed, starts=[0, 0, h * d * i], sizes=[b, s, h * d], steps=[1] * 3) for i in range(3)]
+        q, k, v = (graph.transpose(graph.reshape(part, shape=[b, s, h, d]), perm=[0, 2, 1, 3]) for part in parts)
+        moved = graph.transpose(graph.attention(q, k, v, scale=0.125), perm=[0, 2, 1, 3])
+        return graph.reshape(graph.elementwise("mul", moved, factors), shape=[b, s, h * d])
+
+    simulated = compile_gpu(build, packed, factors, target=target)
+    assert OP in simulated.task and len(simulated.kernels) == 1
+    q, k, v = (packed[..., h * d * i:h * d * (i + 1)].reshape(b, s, h, d).swapaxes(1, 2) for i in range(3))
+    expected = (attention(q, k, v, scale=0.125).swapaxes(1, 2) * factors).reshape(b, s, h * d)
+    np.testing.assert_allclose(simulated(packed, factors)[0].astype(np.float64), expected, rtol=0, atol=4e-3)
+
+
 def test_softmax_between_products_in_its_own_words(always: None) -> None:
     """Division after the second product, a row of -inf: NaN, as softmax has it."""
     q, k, v, mask = numbers(2, 64, 64), numbers(2, 96, 64, seed=1), numbers(2, 96, 64, seed=2), np.zeros((64, 96), np.float32)

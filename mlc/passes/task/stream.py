@@ -25,7 +25,7 @@ class StreamEmitter(KernelEmitter):
         if node.stream is None:
             super()._node(node)
             return
-        for source in node.stream.between:  # computed where they are read
+        for source in (*node.stream.between, *node.stream.tail[:-1]):  # computed where they are read
             self.producer[source.results[0]] = source
             self.inlined = {**self.inlined, source: True}
         self._stream(node, node.stream)
@@ -100,9 +100,9 @@ class StreamEmitter(KernelEmitter):
             if stream.normal is not None:
                 value = self._normalised(value, stream, at, indices)
             values = [value]
-            if stream.tail is not None:
+            if stream.tail:
                 self.given[stream.second.results[0]] = value
-                values = self._body(stream.tail, self._coordinates(stream, stream.tail, at, n), indices, [])
+                values = self._body(stream.last, self._coordinates(stream, stream.last, at, n), indices, [])
             self.given = {}
             for v, (target, is_global) in zip(values, targets, strict=True):
                 self._access(task.StoreOp, [v, target], self._place(at, is_global, n), indices)

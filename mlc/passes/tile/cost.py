@@ -145,7 +145,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
             if _streams(node, at, rates):  # each point of a factor is loaded for every reduction point, also where they overlap in memory
                 streamed += bytes_outside * reduced
         else:
-            ops += node_ops(node, at, works) + points * _inlined_cost(node, producer, inlined)
+            ops += node_ops(node, at, works) + _inlined_ops(node, at, producer, inlined)
         if not _load(node, at, producer, inlined, rates, loaded):
             return None
         if set(node.results) & external:
@@ -329,13 +329,24 @@ def _tiled(node: Node, at: Region, rates: Rates) -> Tiles | None:
     return None if cycles is None else Tiles(cycles, RING_POINTS * sum(n * size for n, size in zip(sides, sizes)))
 
 
-def _inlined_cost(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:
-    total = 0
-    for read in node.reads:
-        source = producer.get(read.value)
-        if source is not None and inlined.get(source):
-            total += source.cost + _inlined_cost(source, producer, inlined)
-    return total
+def _inlined_ops(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:
+    """Simple operations of what a node computes inside itself, a streamed one once for each point of the loops that it is evaluated for.
+
+    What a streamed node's factors are moved by (`Node.copies`) is a matter of their addresses.
+    """
+    loops = (*at.extents, *node.over)
+    if node.stream is None:
+        return volume(loops) * sum(_inlined_cost(r, producer, inlined) for r in node.reads)
+    walked = zip(node.reads[3:], node.stream.walked[3:])
+    return sum(volume([loops[i] for i in w]) * _inlined_cost(r, producer, inlined) for r, w in walked)
+
+
+def _inlined_cost(read: Read, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:
+    """Of one point of a read."""
+    source = producer.get(read.value)
+    if source is None or not inlined.get(source):
+        return 0
+    return source.cost + sum(_inlined_cost(r, producer, inlined) for r in source.reads)
 
 
 def _covers(at: Region, shape: Sequence[int], tile: Sequence[int], root: Sequence[int]) -> bool:
@@ -354,8 +365,8 @@ def _covers(at: Region, shape: Sequence[int], tile: Sequence[int], root: Sequenc
 def candidates(node: Node, splits: Sequence[int], rows: Sequence[int] = ()) -> Iterator[tuple[int, ...]]:
     """Tiles of a sink to try: whole trailing dimensions, part of one, one index of the leading ones.
 
-    splits: sizes of the last dimension besides the whole, for contractions. With them the dimensions between the two split ones are
-    whole, or one index each. rows: sizes of the other split dimension, besides halvings.
+    splits: sizes of the last dimension besides the whole, for contractions. rows: sizes of the other split dimension, besides halvings.
+    With either, the dimensions between the two split ones are whole, or one index each.
     """
     shape = node.shape
     rank = len(shape)
@@ -365,7 +376,7 @@ def candidates(node: Node, splits: Sequence[int], rows: Sequence[int] = ()) -> I
     least = 4
     last = [shape[-1], *(s for s in splits if s < shape[-1] and rank > 1)]
     seen = set()
-    for split, n, whole in product(range(rank), last, (True, False) if splits else (True,)):
+    for split, n, whole in product(range(rank), last, (True, False) if splits or rows else (True,)):
         for size in (*_sizes(shape[split]), *(n for n in rows if n < shape[split])):
             if splits and split == rank - 1 and size < min(least, shape[split]):
                 continue

@@ -7,6 +7,7 @@ second product. A streamed node never holds a row of scores: it keeps a running 
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from mlc.ir.mlir import ir
 from mlc.layout.linear import Linear
@@ -22,10 +23,10 @@ class Stream:
     """The parts of a streamed node. Places are over its loops: the points of its result, then key, then depth of the first product.
 
     nodes: all that it replaces. scores: the first product's node; between: from it to the exponent, in order. normal: the node that divides
-    the weights, if one does; tail: the elementwise node that takes the second product's sums, if it is part. key: number of the key loop.
-    rows, columns: loops of the result that scores depend on (q's rows and batches), and those of the values alone. seen: expressions that
-    are all >= 0 where a key counts; elsewhere the score is -inf. places: coordinates of each node's loops. walked: per read of the node,
-    the loops that it is evaluated for.
+    the weights, if one does; tail: elementwise nodes that the second product's sums go through, in order: casts, moves to another layout.
+    key: number of the key loop. rows, columns: loops of the result that scores depend on (q's rows and batches), and those of the values
+    alone. seen: expressions that are all >= 0 where a key counts; elsewhere the score is -inf. places: coordinates of each node's loops.
+    walked: per read of the node, the loops that it is evaluated for.
     """
 
     nodes: frozenset[Node]
@@ -35,7 +36,7 @@ class Stream:
     total: Node
     normal: Node | None
     second: Node
-    tail: Node | None
+    tail: tuple[Node, ...]
     key: int
     rows: tuple[int, ...]
     columns: tuple[int, ...]
@@ -45,7 +46,7 @@ class Stream:
 
     @property
     def last(self) -> Node:
-        return self.tail or self.second
+        return self.tail[-1] if self.tail else self.second
 
 
 def find_streams(nodes: Sequence[Node], external: Collection[ir.Value]) -> list[Node]:
@@ -114,7 +115,7 @@ class _Finder:
         *steps, second = path
         normal = next((n for n in steps if len(n.reads) > 1), None)
         tail = self._tail(second)
-        if group.private(total) != [normal or tail]:
+        if group.private(total) != [normal or (tail[0] if tail else None)]:
             return None
         return self._place(x, m, peak, total, steps, second, tail, between)
 
@@ -163,27 +164,38 @@ class _Finder:
             node = sources[0]
         return True
 
-    def _tail(self, second: Node) -> Node | None:
-        """The elementwise reader of the sums, if it is the only one and only renames or drops dimensions of one."""
-        users = self.group.private(second)
+    def _tail(self, second: Node) -> tuple[Node, ...]:
+        """The elementwise nodes that the sums go through, each the only reader of the one before."""
+        found: list[Node] = []
+        while (node := self._renamed(found[-1] if found else second)) is not None:
+            found.append(node)
+        return tuple(found)
+
+    def _renamed(self, source: Node) -> Node | None:
+        """The elementwise reader of a node, if it is the only one and only renames, moves or drops dimensions of one.
+
+        What are neighbours along the last dimension, which a row's columns are, stay neighbours.
+        """
+        users = self.group.private(source)
         node = users[0] if len(users) == 1 else None
         if node is None or node.over or node.captures or node.contraction or node.pad is not None or len(node.results) != 1:
             return None
-        reads = [r for r in node.reads if r.value == second.results[0]]
-        if len(reads) != 1 or volume(node.shape) != volume(second.shape):
+        reads = [r for r in node.reads if r.value == source.results[0]]
+        if len(reads) != 1 or volume(node.shape) != volume(source.shape):
             return None
         walked = [v for e in reads[0].indices if (v := e.only()) is not None]
         plain = all(e.only() is not None or (e.is_constant and e.const == 0 and n == 1)
-                    for e, n in zip(reads[0].indices, second.shape, strict=True))
+                    for e, n in zip(reads[0].indices, source.shape, strict=True))
         if not plain or len(set(walked)) != len(walked) or any(n > 1 for d, n in enumerate(node.shape) if d not in walked):
             return None
-        return node
+        order = [d for e, n in zip(reads[0].indices, source.shape, strict=True) if n > 1 and (d := e.only()) is not None]
+        return node if not order or order[-1] == max(order) else None
 
     # -- coordinates ------------------------------------------------------------------------------------------------
-    def _place(self, x: Read, m: Read, peak: Node, total: Node, steps: Sequence[Node], second: Node, tail: Node | None,
+    def _place(self, x: Read, m: Read, peak: Node, total: Node, steps: Sequence[Node], second: Node, tail: Sequence[Node],
                between: list[Node]) -> Node | None:
         """The streamed node, if all parts of a row agree on what the row is."""
-        last = tail or second
+        last = tail[-1] if tail else second
         n = len(last.shape)
         count, key = n + 2, Linear.variable(n, n + 2)
         at: dict[Node, list[Linear]] = {last: [Linear.variable(i, count) for i in range(n)]}
@@ -194,13 +206,13 @@ class _Finder:
 
         scores = between[0]
         over = {second: [key], scores: [Linear.variable(n + 1, count)], peak: [key], total: [key]}
-        if tail is not None:
-            at[second] = read(tail, second.results[0])
+        for source, reader in reversed(list(pairwise((second, *tail)))):
+            at[source] = read(reader, source.results[0])
         user = second
         for node in [*reversed(steps), self.power]:
             at[node] = read(user, node.results[0])
             user = node
-        user = next((s for s in (*steps, tail) if s is not None and total.results[0] in [r.value for r in s.reads]), None)
+        user = next((s for s in (*steps, *tail[:1]) if total.results[0] in [r.value for r in s.reads]), None)
         at[peak] = read(self.power, m.value)
         if user is None:
             return None
@@ -218,8 +230,9 @@ class _Finder:
         return self._node(at, over, scores, between, total, steps, second, tail)
 
     def _node(self, at: dict[Node, list[Linear]], over: Mapping[Node, list[Linear]], scores: Node, between: list[Node], total: Node,
-              steps: Sequence[Node], second: Node, tail: Node | None) -> Node | None:
-        last, n = tail or second, len((tail or second).shape)
+              steps: Sequence[Node], second: Node, tail: Sequence[Node]) -> Node | None:
+        last = tail[-1] if tail else second
+        n = len(last.shape)
         count = n + 2
 
         def placed(node: Node, read: Read) -> Read:
@@ -237,19 +250,19 @@ class _Finder:
         columns = tuple(i for i in own if i not in rows)
         if any(s > 1 for i, s in enumerate(last.shape) if i not in rows and i not in columns):
             return None
-        mine = {scores, *between, self.power, total, *steps, second, *([tail] if tail else [])}
+        mine = {scores, *between, self.power, total, *steps, second, *tail}
         mine |= {self.group.producer[r.value] for r in self.power.reads if r.value in self.group.producer}
         inside = {value for node in mine for value in node.results}
         extra: list[tuple[Read, tuple[int, ...]]] = []
-        for node in (*between[1:], *steps, *([tail] if tail else [])):
-            walked = tuple(range(n)) if node is tail else rows if node in steps else (*rows, n)
+        for node in (*between[1:], *steps, *tail):
+            walked = tuple(range(n)) if node in tail else rows if node in steps else (*rows, n)
             extra += [(placed(node, r), walked) for r in node.reads if r.value not in inside]
         if any(e.coefficients[n] for node in steps for r in node.reads if r.value not in inside for e in placed(node, r).indices):
             return None  # a factor of the weights that depends on the key
         everything = tuple(range(n + 2))
         seen = visible(between[-1], at[between[-1]]) if len(between) > 1 else ()
         normal = next((s for s in steps if len(s.reads) > 1), None)
-        stream = Stream(frozenset(mine), scores, tuple(between[1:]), self.power, total, normal, second, tail, n, rows, columns, seen,
+        stream = Stream(frozenset(mine), scores, tuple(between[1:]), self.power, total, normal, second, tuple(tail), n, rows, columns, seen,
                         {node: tuple(p) for node, p in at.items()}, (everything,) * 3 + tuple(w for _, w in extra))
         reads = [q, k, v, *(r for r, _ in extra)]
         return replace(last, over=(second.over[0], scores.over[0]), reads=reads, captures=[], contraction=False,

@@ -81,7 +81,7 @@ def node_ops(node: Node, at: Region, works: Sequence[StreamWork | None]) -> floa
     stream, work = node.stream, next(iter(works), None)
     if stream is None or work is None:
         return float(volume(at.extents) * volume(node.over) * node.cost)
-    return work.scores * work.steps * sum(n.cost for n in stream.between) + volume(at.extents) * (stream.tail.cost if stream.tail else 1)
+    return work.scores * work.steps * sum(n.cost for n in stream.between) + volume(at.extents) * max(1, sum(n.cost for n in stream.tail))
 
 
 def _local(place: Linear, at: Region, still: Sequence[bool]) -> Linear:
