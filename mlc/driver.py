@@ -68,6 +68,7 @@ def compile_model(model: ModelSource | LoadedModel, options: CompileOptions, *, 
 
         return join([compile_model(model, _alone(options, target), progress=progress) for target in options.targets])
     backend = backend_of(options.machine, options.opt_level)
+    backend.check()
     with make_context() as context:
         stages, imported = _import(model, options, progress, context)
         with ir.Location.unknown():

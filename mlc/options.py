@@ -117,6 +117,10 @@ def load_npy(path: Path, flag: str) -> "np.ndarray":
     import numpy as np
 
     try:
+        with path.open("rb") as file:
+            start = file.read(6)
+        if not start.startswith((b"\x93NUMPY", b"PK")):  # numpy would take it for a pickle, and say how to load that
+            raise OptionError(f"{flag}: {str(path)!r} is {'no' if start else 'empty, expected a'} .npy file", hint="numpy.save makes one")
         array: np.ndarray | np.lib.npyio.NpzFile = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise OptionError(f"{flag}: there is no file {str(path)!r}") from error

@@ -33,16 +33,20 @@ class Built:
 
 
 class Backend(Protocol):
-    """Made from (target, opt_level). levels: what `emit` can give below task. Both methods use the module up."""
+    """Made from (target, opt_level). levels: what `emit` can give below task. `emit` and `build` use the module up."""
 
     levels: tuple[str, ...]
+
+    def check(self) -> None:
+        """Asked before any work. Raises TargetError where a tool that `build` needs is missing, fails or does not know the target."""
+        ...
 
     def emit(self, module: ir.Module, run: Run, level: str) -> str:
         """The text of one level. Raises CompilerError."""
         ...
 
     def build(self, module: ir.Module, run: Run, done: Done) -> Built:
-        """Machine code. Raises CompilerError, or TargetError where a tool is missing."""
+        """Machine code. Raises CompilerError, and what `check` raises."""
         ...
 
 

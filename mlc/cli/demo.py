@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mlc.cli.params import Common, common, compiling, threads_option
+from mlc.cli.params import Common, common, machine_options, threads_option
 from mlc.cli.table import milliseconds, table, tensor
 from mlc.options import format_size
 
@@ -15,7 +15,7 @@ OTHER_STAGES = ("start", "make the network", "ONNX Runtime", "run", "measure")
 
 @click.command()
 @click.option("--dir", "directory", metavar="DIR", help="Where the network is put; default: the cache directory.")
-@compiling
+@machine_options
 @threads_option
 @common
 def command(directory: str | None, options: dict[str, Any], threads: int | None, common: Common) -> None:

@@ -57,20 +57,27 @@ def common(function: Command) -> Command:
 
 
 def compiling(function: Command) -> Command:
-    """Adds what decides a compile (--target, --shape, --value, -O, --allow-tf32, --no-cache), handed over as one `options` request part."""
+    """Adds what decides a compile: --shape and --value, and what `machine_options` adds; handed over as one `options` request part."""
+    function = machine_options(function)
+    function = click.option("--value", "values", multiple=True, metavar="NAME=2,3|@FILE.npy",
+                            help="Value of an input that decides shapes.")(function)
+    return click.option("--shape", "shapes", multiple=True, metavar="NAME=DIMxDIM",
+                        help="Shape of an input that the model leaves open.")(function)
+
+
+def machine_options(function: Command) -> Command:
+    """Adds --target, -O, --allow-tf32 and --no-cache: all that a model of fixed shapes needs."""
     from functools import wraps
 
     @click.option("--target", default="cpu", show_default=True,
                   help="cpu, cuda, cuda:sm_90a, rocm:gfx942, rocm:gfx90a,gfx942 (both), ... (mlc doctor lists them).")
-    @click.option("--shape", "shapes", multiple=True, metavar="NAME=DIMxDIM", help="Shape of an input that the model leaves open.")
-    @click.option("--value", "values", multiple=True, metavar="NAME=2,3|@FILE.npy", help="Value of an input that decides shapes.")
     @click.option("-O", "opt_level", type=click.IntRange(0, 3), default=3, show_default=True, help="0: no optimisation ... 3: all.")
     @click.option("--allow-tf32", is_flag=True, help="Products of f32 may use tensor cores in tf32 (10 bits of fraction instead of 23). "
                                                      "No effect on targets without: CPUs, AMD GPUs, NVIDIA GPUs before sm_80.")
     @click.option("--no-cache", is_flag=True, help="Compile even if the result is in the cache, and do not store it.")
     @wraps(function)
-    def wrapped(target: str, shapes: tuple[str, ...], values: tuple[str, ...], opt_level: int, allow_tf32: bool,
-                no_cache: bool, **kwargs: Any) -> Any:
+    def wrapped(target: str, opt_level: int, allow_tf32: bool, no_cache: bool, shapes: tuple[str, ...] = (), values: tuple[str, ...] = (),
+                **kwargs: Any) -> Any:
         from mlc.devices import present
         from mlc.target import DEFAULT_ARCH, Target
 

@@ -192,9 +192,17 @@ def test_inputs_that_do_not_fit(here: Path) -> None:
     refused(["run", "m.mlc", "--input", "x=dtype.npy"], "'x'", "f64", "f32")
     refused(["run", "m.mlc", "--input", "z=good.npy"], "'z'", "x")
     refused(["run", "m.mlc", "--input", "x=pickle.npy"], "x", "pickle.npy")
+    for content, said in ((b"", "'odd.npy' is empty"), (b"1, 2, 3", "'odd.npy' is no .npy file")):
+        Path("odd.npy").write_bytes(content)
+        refused(["run", "m.mlc", "--input", "x=odd.npy"], "--input x", said, "hint: numpy.save")
     refused(["run", "m.mlc", "--input", "x=good.npy", "--save", "/proc/out.npz"], "--save", "/proc")
     with pytest.raises(InputError, match="'z'"):
         exe.run({"z": np.ones((2, 4), np.float32)})
+
+
+def test_a_demo_that_cannot_write_its_network() -> None:
+    Path("file").touch()
+    refused(["demo", "--dir", "file"], "cannot write the demo's network to file/resnet50.onnx", "hint: name another place")
 
 
 def test_the_api_raises_the_same_types() -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import re
 import stat
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from mlc.backends.cuda.assemble import assembly, cubins, machine
+from mlc.backends.cuda.assemble import assembly, check, cubins, machine
 from mlc.backends.cuda.functions import FUNCTIONS
 from mlc.backends.cuda.lower import lower_kernels
 from mlc.backends.cuda.ptxas import assemble, find_ptxas, identity, least_driver, version
 from mlc.backends.gpu_backend import Kernel
 from mlc.backends.llvm import optimise
+from mlc.driver import compile_model
 from mlc.errors import CompilerError, TargetError
 from mlc.fingerprint import cache_key
 from mlc.ir.context import make_context
@@ -329,6 +331,18 @@ def test_a_ptxas_of_another_machine(tmp_path: Path) -> None:
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     with pytest.raises(TargetError, match=r"ptxas cannot be run: .*\n.*pip install"):
         assemble(".version 8.3\n", "k", "sm_90a", 3, tool)
+
+
+def test_a_ptxas_that_fails_is_found_before_any_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    check(HOPPER)
+    kept = set(Path(tempfile.gettempdir()).glob("empty*"))
+    tool = tmp_path / "ptxas"
+    tool.write_text("#!/bin/sh\necho 'ptxas fatal: no licence' >&2\nexit 3\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr("mlc.backends.cuda.assemble.find_ptxas", lambda: tool)
+    with pytest.raises(TargetError, match=r"ptxas \(unknown\) does not work: ptxas fatal: no licence\n.*pip install"):
+        compile_model(b"no model: nobody looks at it", CompileOptions(target=HOPPER))
+    assert set(Path(tempfile.gettempdir()).glob("empty*")) == kept
 
 
 def test_the_cache_tells_ptxas_versions_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,9 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is a zip archive, not an ONNX model") as error:
         load_model(b"PK\x03\x04zip")
     assert "mlc run" in str(error.value.hint)
+    with pytest.raises(ModelError, match="the model is not an ONNX model, or is truncated or damaged: byte 0 starts a field of") as error:
+        load_model(b"<!DOCTYPE html><html>")
+    assert "export the model again" in str(error.value.hint)
 
 
 def test_every_truncation_is_a_typed_error() -> None:

@@ -37,6 +37,9 @@ class CpuBackend:
     opt_level: int
     levels: ClassVar[tuple[str, ...]] = ("llvm", "asm")
 
+    def check(self) -> None:
+        """LLVM is part of mlc."""
+
     def emit(self, module: ir.Module, run: Run, level: str) -> str:
         text = generate(module, run).text
         return text if level == "llvm" else assembly(text, machine(self.target, self.opt_level))

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from mlc.backends import llvm
 from mlc.backends.base import Done
 from mlc.backends.codegen_pool import CodegenPool
-from mlc.backends.cuda.ptxas import Cubin, assemble, find_ptxas
+from mlc.backends.cuda.ptxas import Cubin, assemble, find_ptxas, try_out
 from mlc.backends.gpu_backend import Kernel
 from mlc.target import Target
 
@@ -17,9 +17,19 @@ _WORTH_A_PROCESS = 200_000  # characters of IR that take longer to compile than 
 
 
 def machine(target: Target, opt_level: int) -> llvm.Machine:
-    """The LLVM target machine of a CUDA target. The PTX version is an old one, for ptxas of CUDA 12.3 (Blackwell: 12.9) and later."""
-    number = int(target.arch.removeprefix("sm_").rstrip("a"))
-    return llvm.Machine(_TRIPLE, target.arch, "+ptx83" if number <= 90 else "+ptx88", opt_level)
+    """The LLVM target machine of a CUDA target."""
+    return llvm.Machine(_TRIPLE, target.arch, f"+ptx{_ptx_version(target).replace('.', '')}", opt_level)
+
+
+def _ptx_version(target: Target) -> str:
+    """An old one, for ptxas of CUDA 12.3 (Blackwell: 12.9) and later."""
+    return "8.3" if int(target.arch.removeprefix("sm_").rstrip("a")) <= 90 else "8.8"
+
+
+def check(target: Target) -> None:
+    """Assembles an empty kernel. Raises TargetError if there is no ptxas, or none that works and knows the target."""
+    empty = f".version {_ptx_version(target)}\n.target {target.arch}\n.address_size 64\n.visible .entry empty() {{ ret; }}\n"
+    try_out(empty, target.arch, find_ptxas())
 
 
 def assembly(kernels: Sequence[Kernel], target: Target, opt_level: int) -> str:
@@ -60,4 +70,4 @@ def _anonymous(kernel: Kernel) -> str:
     return kernel.text.replace(f"@{kernel.name}(", "@(")
 
 
-__all__ = ["assembly", "cubins", "machine"]
+__all__ = ["assembly", "check", "cubins", "machine"]

@@ -14,6 +14,9 @@ from mlc.ir.mlir import ir
 class CudaBackend(GpuBackend):
     """Raises TargetError if there is no ptxas for the target."""
 
+    def check(self) -> None:
+        assemble.check(self.target)
+
     def build(self, module: ir.Module, run: Run, done: Done) -> Built:
         built = super().build(module, run, done)
         return replace(built, plan={**built.plan, "driver": least_driver(find_ptxas())})

@@ -82,6 +82,21 @@ def assemble(ptx: str, name: str, arch: str, opt_level: int, ptxas: Path) -> Cub
     Raises TargetError if this ptxas does not run here or does not know the architecture, CompilerError (with the path of the PTX, which is
     kept) if it refuses.
     """
+    code, said = _run(ptx, arch, opt_level, ptxas)
+    if code is None:
+        raise CompilerError(f"ptxas refuses kernel '{name}': {said}\n  PTX: {_keep(ptx, name)}")
+    return _facts(code, said)
+
+
+def try_out(ptx: str, arch: str, ptxas: Path) -> None:
+    """Assembles PTX that is sure to be right. Raises TargetError if this ptxas does not, whatever is wrong with it."""
+    code, said = _run(ptx, arch, 0, ptxas)
+    if code is None:
+        raise TargetError(f"{ptxas} ({version(ptxas)}) does not work: {said}", hint=_INSTALL)
+
+
+def _run(ptx: str, arch: str, opt_level: int, ptxas: Path) -> tuple[bytes | None, str]:
+    """The code, if there is any, and what ptxas says. Raises TargetError if it does not run here or does not know the architecture."""
     with tempfile.TemporaryDirectory(prefix="mlc-") as folder:
         source, result = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx)
@@ -90,13 +105,13 @@ def assemble(ptx: str, name: str, arch: str, opt_level: int, ptxas: Path) -> Cub
             run = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as e:
             raise TargetError(f"{ptxas} cannot be run: {e.strerror}", hint=_INSTALL) from e
-        said = (run.stdout + run.stderr).replace(f"{source}, ", "")
+        said = (run.stdout + run.stderr).replace(f"{source}, ", "").strip()
         if run.returncode == 0 and result.exists():
-            return _facts(result.read_bytes(), said)
+            return result.read_bytes(), said
     if "gpu-name" in said or "Unsupported .version" in said:
-        raise TargetError(f"{ptxas} ({version(ptxas)}) cannot compile for {arch}: {said.strip()}",
+        raise TargetError(f"{ptxas} ({version(ptxas)}) cannot compile for {arch}: {said}",
                           hint="use the ptxas of another CUDA release: 12 is the last for sm_70 and sm_72")
-    raise CompilerError(f"ptxas refuses kernel '{name}': {said.strip() or f'exit code {run.returncode}'}\n  PTX: {_keep(ptx, name)}")
+    return None, said or f"exit code {run.returncode}"
 
 
 def _facts(code: bytes, said: str) -> Cubin:
@@ -116,4 +131,4 @@ def _keep(ptx: str, name: str) -> str:
     return path
 
 
-__all__ = ["Cubin", "assemble", "find_ptxas", "identity", "least_driver", "version"]
+__all__ = ["Cubin", "assemble", "find_ptxas", "identity", "least_driver", "try_out", "version"]

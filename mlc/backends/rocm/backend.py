@@ -15,6 +15,9 @@ from mlc.ir.mlir import ir
 class RocmBackend(GpuBackend):
     """Raises what `assemble.code_objects` raises, and CompilerError for a kernel that no GPU of the architecture can run."""
 
+    def check(self) -> None:
+        assemble.find_linker()
+
     def lower(self, module: ir.Module) -> list[Kernel]:
         return [*lower_kernels(module, self.target)]
 

@@ -79,10 +79,11 @@ def _write(model: ModelProto, path: Path) -> None:
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(model, staged)
-        staged.replace(path)
+        try:
+            onnx.save(model, staged)
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
     except OSError as error:
         raise ResourceError(f"cannot write the demo's network to {path}: {error.strerror}",
                             hint="name another place: mlc demo --dir DIR") from error
-    finally:
-        staged.unlink(missing_ok=True)

@@ -91,7 +91,8 @@ def _parse(data: memoryview, what: str) -> tuple[ModelProto, dict[int, memoryvie
         skeleton, raw = split_model(data)
         proto = ModelProto.FromString(skeleton)
     except (ModelError, DecodeError) as error:
-        raise ModelError(f"{what} is not an ONNX model, or is truncated or damaged: {error}") from error
+        raise ModelError(f"{what} is not an ONNX model, or is truncated or damaged: {error}",
+                         hint="copy the file again if it was transferred, or export the model again") from error
     if not proto.HasField("graph") or not (proto.ir_version or proto.opset_import):
         raise ModelError(f"{what} is not an ONNX model: it has no graph or no IR version",
                          hint="a TensorProto, a GraphProto or another format may have been saved under this name")

@@ -192,7 +192,8 @@ def _static(name: str, type_: TypeProto.Tensor, given: Any, symbols: Mapping[str
         shape = tuple(int(d) for d in given)
         if type_.HasField("shape") and not _fits(shape, type_, symbols):
             text = "x".join(map(str, shape)) or "scalar"
-            raise ShapeError(f"shape {text} was given for input {name!r}, the model declares {_declared(type_)}")
+            raise ShapeError(f"shape {text} was given for input {name!r}, the model declares {_declared(type_)}",
+                             hint="only dimensions that the model leaves open can be chosen; the others must be as declared")
         if any(d < 0 for d in shape):
             raise ShapeError(f"shape {list(shape)} was given for input {name!r}: dimensions cannot be negative")
         return shape

@@ -73,9 +73,9 @@ def _fields(data: memoryview, at: int, end: int) -> Iterator[tuple[int, int, int
         elif wire in (FIXED64, FIXED32):
             payload, at = at, at + (8 if wire == FIXED64 else 4)
         else:
-            raise ModelError(f"not an ONNX model: byte {start} starts a field of wire type {wire}, which ONNX does not use")
+            raise ModelError(f"byte {start} starts a field of wire type {wire}, which ONNX does not use")
         if number == 0 or at > end:
-            raise ModelError(f"the model is truncated or damaged: the field at byte {start} ends at {at}, past its message's end at {end}")
+            raise ModelError(f"the field at byte {start} ends at {at}, past its message's end at {end}")
         yield number, wire, start, payload, at
 
 
@@ -88,4 +88,4 @@ def _read_varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         shift += 7
-    raise ModelError(f"the model is truncated or damaged: no complete number at byte {at}")
+    raise ModelError(f"there is no complete number at byte {at}")
