@@ -51,7 +51,7 @@ def map_of(kernel: Kernel, body: Body, threads: int) -> TaskMap:
     depth = volume(extents)
     last = list(op.regions[0].blocks[0].arguments)[len(extents) - 1]
     loads = [a for o, a in body.accesses.items() if o.name == "task.load" and o.parent == op]
-    along = sum(a.stride(last) == 1 for a in loads)
+    along = sum(a.stride(last) == 1 and extents[-1] * element_bytes(a.buffer) >= SECTOR for a in loads)  # shorter rows are one access
     across = _across(body, loads)
     apart = points >= threads and (across >= along if across else not along)
     if apart or not depth or not all(op.opview.py("combine")):
@@ -64,8 +64,15 @@ def map_of(kernel: Kernel, body: Body, threads: int) -> TaskMap:
     beside = along and not lasting_loads(kernel, body)  # neighbours read what lies side by side; what is read but once may lie anywhere
     while sharing < threads and sharing * lanes < depth and (points * sharing < threads or (beside and sharing < 32)):
         sharing *= 2
+    if not along and _steps(points, depth, threads, sharing, lanes) >= _steps(points, depth, threads, 1, lanes):
+        sharing = 1
     groups = threads // sharing
     return repeat(-(-points // groups), -(-depth // (sharing * lanes))) * spatial(groups, sharing) * repeat(1, lanes)
+
+
+def _steps(points: int, depth: int, threads: int, sharing: int, lanes: int) -> int:
+    """What a thread does one after the other where so many share a reduction: vectors of points, and exchanges that join them."""
+    return -(-points // (threads // sharing)) * (-(-depth // (sharing * lanes)) + sharing.bit_length() - 1)
 
 
 def _turns(kernel: Kernel, body: Body) -> bool:
