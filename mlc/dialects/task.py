@@ -232,7 +232,8 @@ class MmaOp(TaskOp, name="mma"):
     `bounded` gives, for a and b, the dimensions along which places may lie outside of the operand; elements there are zero.
 
     On CPUs, `registers` gives [rows, vectors, lanes] of the tile whose sums stay in vector registers (none: plain loops), and `step` the
-    reduction points of one piece, if the reduction is cut so that its factors stay in cache.
+    reduction points of one piece, if the reduction is cut so that its factors stay in cache. `finish`: the task.foreach behind it is
+    done on the sums of each tile, which are not stored.
 
     On targets with threads, `warps` gives how many warps share the [rows, columns, depth] of the box (depth: each has a part of the
     reduction), `step` the reduction points of one pipeline stage, `stages` how many stages are in shared memory at once, and `workspace`
@@ -265,6 +266,7 @@ class MmaOp(TaskOp, name="mma"):
     stages: int | None = None
     workspace: int = 0
     registers: list | None = None
+    finish: bool = False
 
     def check(self) -> None:
         if not 0 < self.reductions < len(self.extents) + 1 or len(self.maps) != 3:

@@ -13,6 +13,7 @@ from mlc.ir.mlir import arith, func, ir, memref, scf
 from mlc.layout.linear import row_major
 from mlc.passes.registry import Pass, PassContext
 from mlc.passes.task.dot import as_foreach
+from mlc.passes.task.finish import Finish, foreach_behind
 from mlc.passes.task.flat import Memory, flat_type, index_constant
 from mlc.passes.task.loops import Loops
 from mlc.passes.task.matmul import MatrixProduct
@@ -45,6 +46,7 @@ class _Kernel:
         self.structured = all(v.operation.name.startswith(_STRUCTURED) for v in self.body.operations)
         self.memory = Memory()
         self.heap: list[ir.Value] = []
+        self.done: set[ir.Operation] = set()  # foreaches that products did
         self.env: dict[ir.Value, ir.Value] = {}
 
     def lower(self) -> None:
@@ -109,9 +111,11 @@ class _Kernel:
             op = view.operation
             with op.location:
                 if op.name == "task.alloc":
-                    self.memory.flat[op.results[0]] = self._scratch(op.results[0].type)
+                    if not any(_finished(use.owner.operation, op.results[0]) for use in op.results[0].uses):
+                        self.memory.flat[op.results[0]] = self._scratch(op.results[0].type)
                 elif op.name == "task.foreach":
-                    self._foreach(op)
+                    if op not in self.done:
+                        self._foreach(op)
                 elif op.name == "task.mma":
                     self._mma(op)
                 elif op.name == "task.end":
@@ -130,4 +134,15 @@ class _Kernel:
             self._foreach(foreach)
             foreach.erase()
             return
-        MatrixProduct(op, product, self.memory, self.env, self._scratch).emit()
+        finish = None
+        if op.opview.py("finish"):
+            foreach, _ = foreach_behind(op)
+            assert foreach is not None, "a product to finish has a foreach behind it"
+            finish = Finish(op, foreach, self.memory, self.env)
+            self.done.add(foreach)
+        MatrixProduct(op, product, self.memory, self.env, self._scratch, finish).emit()
+
+
+def _finished(op: ir.Operation, sums: ir.Value) -> bool:
+    """Whether an op is a product of these sums that leaves none of them."""
+    return op.name == "task.mma" and op.operands[2] == sums and op.opview.py("finish")

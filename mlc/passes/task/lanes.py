@@ -6,6 +6,7 @@ from mlc.layout.mapping import TaskMap, repeat, spatial
 from mlc.layout.registers import Registers, register_tile
 from mlc.passes.task.body import Body, power_of_two
 from mlc.passes.task.dot import as_foreach
+from mlc.passes.task.finish import finishes, foreach_behind
 from mlc.passes.task.flat import Memory
 from mlc.passes.task.loops import nest_of
 from mlc.passes.task.product import Product, product_of
@@ -70,6 +71,12 @@ def _choose_tile(op: ir.Operation, registers: Registers) -> bool:
     op.attributes["registers"] = to_attr([tile.rows, tile.vectors, lanes])
     if step is not None:
         op.attributes["step"] = to_attr(step)
+        return True
+    foreach, between = foreach_behind(op)
+    if foreach is not None and lanes > 1 and finishes(op, foreach, product):
+        for other in between:
+            other.move_before(op)
+        op.attributes["finish"] = to_attr(True)
     return True
 
 

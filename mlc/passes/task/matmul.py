@@ -9,12 +9,13 @@ Panels are prefetched: each step asks the first cache for the row some steps ahe
 the second cache for this tile's share of the panel that comes next.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlc.ir.diagnostics import DiagnosticError
 from mlc.ir.mlir import arith, ir, memref, vector
 from mlc.layout.linear import row_major
+from mlc.passes.task.finish import Finish
 from mlc.passes.task.flat import Access, Memory, index_constant, linear_index, load_scalar, splat, vector_type
 from mlc.passes.task.loops import loop
 from mlc.passes.task.product import Operand, Product
@@ -33,6 +34,7 @@ class _Operand:
     strides: tuple[int, ...]
     panel: int = 0  # width of the panels it is stored in; its column stride then means nothing
     depth: int = 0  # elements per column of a panelled operand
+    at: Mapping[int, ir.Value] | None = None  # how far each loop has come, where that is noted
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,13 @@ class MatrixProduct:
     """Emits one task.mma, which is `product`, at the insertion point, by the register tile on the op."""
 
     def __init__(self, op: ir.Operation, product: Product, memory: Memory, env: dict[ir.Value, ir.Value],
-                 scratch: Callable[[ir.Type], ir.Value]) -> None:
-        self.op, self.product, self.scratch = op, product, scratch
+                 scratch: Callable[[ir.Type], ir.Value], finish: Finish | None = None) -> None:
+        """finish: what is stored instead of the sums."""
+        self.op, self.product, self.scratch, self.finish = op, product, scratch, finish
         self.extents, self.folded = list(product.extents), product.folded
-        self.rows, self.columns, self.out = (self._operand(o, memory, env) for o in (product.left, product.right, product.out))
+        self.rows, self.columns = (self._operand(o, memory, env) for o in (product.left, product.right))
+        out = product.out
+        self.out = _Operand(out.buffer, index_constant(0), out.strides, at={}) if finish is not None else self._operand(out, memory, env)
         self.element = op.operands[2].type.element_type
         height, vectors, lanes = op.opview.py("registers")
         self.step: int | None = op.opview.py("step")
@@ -85,6 +90,9 @@ class MatrixProduct:
         loop(self.extents[d], 0, 1, [], inside)
 
     def _advance(self, operand: _Operand, dim: int, i: ir.Value) -> _Operand:
+        if operand.at is not None:
+            there = arith.AddIOp(operand.at[dim], i).result if dim in operand.at else i
+            operand = replace(operand, at={**operand.at, dim: there})
         stride = operand.strides[dim]
         if stride == 0:
             return operand
@@ -217,7 +225,10 @@ class MatrixProduct:
         vectors, lanes = tile.vectors, tile.lanes
         row_stride = rows.strides[tile.row] if tile.row is not None else 0
         out_stride = out.strides[tile.row] if tile.row is not None else 0
-        places = [arith.AddIOp(out.base, index_constant(i * out_stride + v * lanes)).result for i in range(height) for v in range(vectors)]
+        places = []
+        if self.finish is None:
+            offsets = [i * out_stride + v * lanes for i in range(height) for v in range(vectors)]
+            places = [arith.AddIOp(out.base, index_constant(offset)).result for offset in offsets]
         if tile.resume:
             accs = [vector.LoadOp(vector_type(lanes, self.element), out.buffer, [at]).result for at in places]
         else:
@@ -251,8 +262,19 @@ class MatrixProduct:
         total = nest(0, rows, columns, ahead, *accs, *[self._zero(lanes)] * (count * (sets - 1))) if folded else accs
         for u in range(1, sets):
             total = [arith.AddFOp(a, b).result for a, b in zip(total[:count], total[u * count:(u + 1) * count])] + total[count:]
+        if self.finish is not None:
+            self._finish(self.finish, out, tile, total[:count])
+            return
         for at, value in zip(places, total[:count], strict=True):
             vector.StoreOp(value, out.buffer, [at])
+
+    def _finish(self, finish: Finish, out: _Operand, tile: "_Tile", sums: Sequence[ir.Value]) -> None:
+        for n, value in enumerate(sums):
+            i, v = divmod(n, tile.vectors)
+            place = self._advance(out, tile.column, index_constant(v * tile.lanes)) if v else out
+            if i and tile.row is not None:
+                place = self._advance(place, tile.row, index_constant(i))
+            finish.emit(value, place.at or {}, tile.column, tile.lanes)
 
     def _prefetch(self, operand: _Operand, offset: int, count: int, near: bool) -> None:
         """Asks the first (near) or second cache for `count` elements at `offset` from an operand's place."""

@@ -61,8 +61,11 @@ class Product:
         return volume([self.extents[d] for d in self.folded])
 
 
-def product_of(op: ir.Operation) -> Product | None:
-    """The product that a task.mma is, or None: no loop can be its columns, or they would have to be packed for very few rows."""
+def product_of(op: ir.Operation, beside: Sequence[tuple[int, ...]] = ()) -> Product | None:
+    """The product that a task.mma is, or None: no loop can be its columns, or they would have to be packed for very few rows.
+
+    beside: strides along the points of what else is accessed in its loops.
+    """
     view = op.opview
     extents: list[int] = view.py("extents")
     points = len(extents) - view.py("reductions")
@@ -73,8 +76,8 @@ def product_of(op: ir.Operation) -> Product | None:
     stored = next((o for o in operands if o.panel), None)
     if stored is not None:  # a sum may be taken in any order, and a panel is read as one stream
         folded.sort(key=lambda d: -stored.strides[d])
-    _join(folded, extents, operands[:2])
-    _join(parallel, extents, operands)
+    _join(folded, extents, [o.strides for o in operands[:2]])
+    _join(parallel, extents, [*(o.strides for o in operands), *beside])
     parallel = [d for d in parallel if extents[d] > 1]
     left, right, out = operands
     column = next((d for d in parallel if out.strides[d] == 1 and (left.strides[d] == 0) != (right.strides[d] == 0)), None)
@@ -109,12 +112,12 @@ def _operand(buffer: ir.Value, map_: ir.Attribute, offsets: Sequence[ir.Value], 
     return Operand(buffer, total.const, starts, total.coefficients[:n], panel, depth)
 
 
-def _join(dims: list[int], extents: list[int], operands: Sequence[Operand]) -> None:
-    """Joins neighbouring loops that all operands walk contiguously: the inner one takes over."""
+def _join(dims: list[int], extents: list[int], accesses: Sequence[tuple[int, ...]]) -> None:
+    """Joins neighbouring loops that all accesses, given by strides, walk contiguously: the inner one takes over."""
     i = 0
     while i + 1 < len(dims):
         outer, inner = dims[i], dims[i + 1]
-        if extents[outer] == 1 or all(o.strides[outer] == o.strides[inner] * extents[inner] for o in operands):
+        if extents[outer] == 1 or all(s[outer] == s[inner] * extents[inner] for s in accesses):
             extents[inner] *= extents[outer]
             extents[outer] = 1
             dims.pop(i)

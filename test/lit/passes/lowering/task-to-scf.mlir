@@ -202,3 +202,29 @@
     : (memref<30x64xf32>, memref<2x64x32xf32>, memref<30x40xf32>) -> ()
   "task.end"() : () -> ()
 }) {sym_name = "panels", grid = [], inputs = 2} : () -> ()
+
+// -----
+
+// The foreach behind a product doubles the sums of each register tile, which have no buffer.
+// CHECK-LABEL: func.func @finished(
+// CHECK-NOT: memref.alloca
+// CHECK: scf.for {{.*}} iter_args
+// CHECK-COUNT-24: vector.fma
+// CHECK-COUNT-24: arith.addf %[[S:.*]], %[[S]]
+// CHECK-NOT: vector.load
+// CHECK: return
+"task.kernel"() ({
+^bb0(%a: memref<12x64xf32>, %b: memref<64x32xf32>, %y: memref<12x32xf32>):
+  %c = "task.alloc"() {level = "shared"} : () -> memref<12x32xf32>
+  "task.mma"(%a, %b, %c) {atom = "fma", extents = [12, 32, 64], reductions = 1, maps = [
+    affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, affine_map<(m, n, k) -> (m, n)>]}
+    : (memref<12x64xf32>, memref<64x32xf32>, memref<12x32xf32>) -> ()
+  "task.foreach"() ({
+  ^bb1(%m: index, %n: index):
+    %s = "task.load"(%c, %m, %n) {map = affine_map<(m, n) -> (m, n)>} : (memref<12x32xf32>, index, index) -> f32
+    %r = arith.addf %s, %s : f32
+    "task.store"(%r, %y, %m, %n) {map = affine_map<(m, n) -> (m, n)>} : (f32, memref<12x32xf32>, index, index) -> ()
+    "task.yield"() : () -> ()
+  }) {extents = [12, 32]} : () -> ()
+  "task.end"() : () -> ()
+}) {sym_name = "finished", grid = [], inputs = 2} : () -> ()

@@ -69,3 +69,67 @@
     : (memref<2x64xf32>, memref<32x64xf32>, memref<2x32xf32>) -> ()
   "task.end"() : () -> ()
 }) {sym_name = "dots", grid = [], inputs = 2} : () -> ()
+
+// What follows a product is done on its tiles: the foreach reads each sum at its own point, and a bias per column. A buffer in between is no
+// hindrance, nor a dimension of extent 1. Not if sums are read elsewhere, too, or at other points, or if the reduction is cut.
+// CHECK: "task.mma"(%arg0, %arg1, %[[SUMS:.*]]) {
+// CHECK-SAME: finish = true
+// CHECK: sym_name = "finished"
+"task.kernel"() ({
+^bb0(%a: memref<12x64xf32>, %b: memref<64x32xf32>, %v: memref<32xf32>, %y: memref<1x12x32xf32>):
+  %c = "task.alloc"() {level = "shared"} : () -> memref<1x12x32xf32>
+  "task.mma"(%a, %b, %c) {atom = "fma", extents = [1, 12, 32, 64], reductions = 1, maps = [
+    affine_map<(z, m, n, k) -> (m, k)>, affine_map<(z, m, n, k) -> (k, n)>, affine_map<(z, m, n, k) -> (z, m, n)>]}
+    : (memref<12x64xf32>, memref<64x32xf32>, memref<1x12x32xf32>) -> ()
+  "task.foreach"() ({
+  ^bb1(%z: index, %m: index, %n: index):
+    %s = "task.load"(%c, %m, %n) {map = affine_map<(m, n) -> (0, m, n)>} : (memref<1x12x32xf32>, index, index) -> f32
+    %w = "task.load"(%v, %n) {map = affine_map<(n) -> (n)>} : (memref<32xf32>, index) -> f32
+    %r = arith.addf %s, %w : f32
+    "task.store"(%r, %y, %m, %n) {map = affine_map<(m, n) -> (0, m, n)>} : (f32, memref<1x12x32xf32>, index, index) -> ()
+    "task.yield"() : () -> ()
+  }) {extents = [1, 12, 32]} : () -> ()
+  "task.end"() : () -> ()
+}) {sym_name = "finished", grid = [], inputs = 3} : () -> ()
+
+// CHECK: "task.mma"(%arg0, %arg1, %{{.*}}) {
+// CHECK-NOT: finish
+// CHECK: sym_name = "turned"
+"task.kernel"() ({
+^bb0(%a: memref<32x64xf32>, %b: memref<64x32xf32>, %y: memref<32x32xf32>):
+  %c = "task.alloc"() {level = "shared"} : () -> memref<32x32xf32>
+  "task.mma"(%a, %b, %c) {atom = "fma", extents = [32, 32, 64], reductions = 1, maps = [
+    affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, affine_map<(m, n, k) -> (m, n)>]}
+    : (memref<32x64xf32>, memref<64x32xf32>, memref<32x32xf32>) -> ()
+  "task.foreach"() ({
+  ^bb1(%m: index, %n: index):
+    %s = "task.load"(%c, %n, %m) {map = affine_map<(n, m) -> (n, m)>} : (memref<32x32xf32>, index, index) -> f32
+    "task.store"(%s, %y, %m, %n) {map = affine_map<(m, n) -> (m, n)>} : (f32, memref<32x32xf32>, index, index) -> ()
+    "task.yield"() : () -> ()
+  }) {extents = [32, 32]} : () -> ()
+  "task.end"() : () -> ()
+}) {sym_name = "turned", grid = [], inputs = 2} : () -> ()
+
+// CHECK: "task.mma"(%arg0, %arg1, %{{.*}}) {
+// CHECK-NOT: finish
+// CHECK: sym_name = "read_twice"
+"task.kernel"() ({
+^bb0(%a: memref<32x64xf32>, %b: memref<64x32xf32>, %y: memref<32x32xf32>, %x: memref<32x32xf32>):
+  %c = "task.alloc"() {level = "shared"} : () -> memref<32x32xf32>
+  "task.mma"(%a, %b, %c) {atom = "fma", extents = [32, 32, 64], reductions = 1, maps = [
+    affine_map<(m, n, k) -> (m, k)>, affine_map<(m, n, k) -> (k, n)>, affine_map<(m, n, k) -> (m, n)>]}
+    : (memref<32x64xf32>, memref<64x32xf32>, memref<32x32xf32>) -> ()
+  "task.foreach"() ({
+  ^bb1(%m: index, %n: index):
+    %s = "task.load"(%c, %m, %n) {map = affine_map<(m, n) -> (m, n)>} : (memref<32x32xf32>, index, index) -> f32
+    "task.store"(%s, %y, %m, %n) {map = affine_map<(m, n) -> (m, n)>} : (f32, memref<32x32xf32>, index, index) -> ()
+    "task.yield"() : () -> ()
+  }) {extents = [32, 32]} : () -> ()
+  "task.foreach"() ({
+  ^bb1(%m: index, %n: index):
+    %s = "task.load"(%c, %m, %n) {map = affine_map<(m, n) -> (m, n)>} : (memref<32x32xf32>, index, index) -> f32
+    "task.store"(%s, %x, %m, %n) {map = affine_map<(m, n) -> (m, n)>} : (f32, memref<32x32xf32>, index, index) -> ()
+    "task.yield"() : () -> ()
+  }) {extents = [32, 32]} : () -> ()
+  "task.end"() : () -> ()
+}) {sym_name = "read_twice", grid = [], inputs = 2} : () -> ()
