@@ -162,13 +162,14 @@ class Rates(Protocol):
 
 @dataclass(frozen=True)
 class CpuRates:
-    """Per-worker bytes/ns, simple ops/ns, multiply-adds/ns; scratch bytes; ns per block and launch."""
+    """Per-worker bytes/ns, simple ops/ns, multiply-adds/ns; scratch bytes, in all and in the first cache; ns per block and launch."""
 
     workers: int
     traffic: float
     ops: float
     macs: float
     scratch: int
+    near: int
     atoms: Mapping[str, tuple[int, int, float]] = field(default_factory=dict[str, tuple[int, int, float]])
     block: float = 150.0
     launch: float = 800.0
@@ -191,7 +192,7 @@ class CpuRates:
     def of(target: Target) -> "CpuRates":
         lanes = target.vector_bits / 32
         workers, scratch = max(2, min(target.cores, 64)), max(target.l2 // 2, 1 << 17)
-        return CpuRates(workers, traffic=12.0, ops=lanes * 0.8, macs=lanes * 3.0, scratch=scratch)
+        return CpuRates(workers, traffic=12.0, ops=lanes * 0.8, macs=lanes * 3.0, scratch=scratch, near=target.l1 // 2)
 
     def price(self, work: Work) -> float | None:
         traffic, scratch = work.traffic, work.scratch
@@ -202,7 +203,9 @@ class CpuRates:
         # Blocks beyond one per worker let threads balance the load among themselves.
         waves = -(-work.blocks // self.workers) * (1 + 0.15 * self.workers / max(work.blocks, 1))
         arithmetic = work.ops / self.ops + (work.macs + work.tensor_macs) / self.macs
-        return self.launch + waves * (self.block + traffic / self.traffic + arithmetic + scratch / 64)
+        # Products come through the second cache anyway; what else there is waits less for memory in small blocks.
+        buffers = scratch / (64 if scratch <= self.near or work.macs else 24)
+        return self.launch + waves * (self.block + traffic / self.traffic + arithmetic + buffers)
 
 
 @dataclass(frozen=True)
