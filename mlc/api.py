@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlc.errors import ArtifactError
-from mlc.options import CompileOptions
+from mlc.options import CompileOptions, given_shape
 from mlc.progress import Progress, Report, ignore
 from mlc.target import Target
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from mlc.runtime.executor import Executable
 
 
-def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mapping[str, tuple[int, ...]] | None = None,
+def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mapping[str, object] | None = None,
             values: Mapping[str, object] | None = None, opt_level: int = 3, allow_tf32: bool = False, threads: int | None = None,
             cache: bool = True, dump_dir: str | PathLike[str] | None = None, progress: bool | None = None) -> "Executable":
     """Compiles an ONNX model and returns a callable.
 
     model: a path, bytes or an onnx.ModelProto. target: `cpu`, `cuda:sm_90a`, `rocm:gfx942`, `rocm:gfx90a,gfx942` (code for both), ...
-    shapes: of inputs whose shape the model leaves open. values: of inputs whose *value* decides a shape. threads: of the CPU runtime.
+    shapes: of inputs whose shape the model leaves open, (1, 128); of a sequence a list of its items' shapes; or sizes of symbolic
+    dimensions, by their names. values: of inputs whose *value* decides a shape. threads: of the CPU runtime.
     allow_tf32: products of f32 may use tensor cores in tf32; without effect on targets that have no tf32. cache: use the compile cache.
     dump_dir: gets the IR of every level. progress: on stderr once a compile takes a second; None: only if stderr is a terminal.
     Raises a subclass of mlc.errors.MlcError.
@@ -39,7 +40,7 @@ def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mappi
     options = CompileOptions(
         target=first,
         also=tuple(also),
-        shapes={name: tuple(int(d) for d in shape) for name, shape in (shapes or {}).items()},
+        shapes={name: given_shape(name, shape) for name, shape in (shapes or {}).items()},
         values={name: np.asarray(value) for name, value in (values or {}).items()},
         dump_dir=None if dump_dir is None else Path(dump_dir),
         opt_level=opt_level,

@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 from mlc.errors import OptionError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 OPT_LEVELS = (0, 1, 2, 3)
 Shape = tuple[int, ...]
+GivenShape = Shape | list[Shape] | int | None  # of a tensor, of a sequence's items, a symbolic dimension's size, no value of an optional
 
 ENVIRONMENT: dict[str, str] = {
     "MLC_CACHE_DIR": "where compiled models are kept; default: the platform's cache directory for mlc",
@@ -38,14 +40,15 @@ class CompileOptions:
     """Everything but the model that decides a compile.
 
     also: further architectures of the target's kind that the artifact shall hold code for.
-    shapes: static shapes of inputs whose shape the model leaves open; for a sequence a list of shapes, None for an empty optional.
+    shapes: static shapes of inputs whose shape the model leaves open; for a sequence a list of shapes, None for an empty optional; or
+    sizes of symbolic dimensions, by their names.
     values: arrays (or a list, or None, in the same way) of inputs whose *value* fixes shapes.
     dump_dir: gets the IR of every level. timing: the driver records the time of every pass. allow_tf32: products of f32 may be computed in
     tf32 (10 bits of fraction, sums in f32); a permission, without effect on targets that do not have it.
     """
 
     target: "Target"
-    shapes: "Mapping[str, Shape | list[Shape] | int | None]" = field(default_factory=dict[str, "Shape | list[Shape] | int | None"])
+    shapes: Mapping[str, GivenShape] = field(default_factory=dict[str, GivenShape])
     values: "Mapping[str, np.ndarray | list[np.ndarray] | None]" = field(default_factory=dict[str, "np.ndarray | list[np.ndarray] | None"])
     dump_dir: Path | None = None
     timing: bool = False
@@ -67,26 +70,39 @@ class CompileOptions:
         if self.opt_level not in OPT_LEVELS:
             raise OptionError(f"opt_level is {self.opt_level!r}, expected one of {', '.join(map(str, OPT_LEVELS))}")
         for name, shape in self.shapes.items():
-            if not _is_shape(shape):
+            sizes = shape if isinstance(shape, tuple) else [shape] if isinstance(shape, int) else [n for one in shape or () for n in one]
+            if given_shape(name, shape) != shape or any(n < 0 for n in sizes):
                 raise OptionError(f"the shape of input {name!r} is {shape}, expected non-negative integers")
 
 
-def _is_shape(shape: object) -> bool:
-    """Whether it is a shape, a list of shapes, the size of a symbolic dimension, or None."""
-    if shape is None:
-        return True
-    if isinstance(shape, list):
-        return all(isinstance(s, tuple) and _is_shape(cast("object", s)) for s in cast("list[object]", shape))
-    if isinstance(shape, tuple):
-        return all(isinstance(n, int) and _is_shape(n) for n in cast("tuple[object, ...]", shape))
-    return isinstance(shape, int) and not isinstance(shape, bool) and shape >= 0
+def given_shape(name: str, given: object) -> GivenShape:
+    """What somebody gave as the shape of an input: numbers become int, what holds them tuples, and lists of those. Raises OptionError."""
+    try:
+        if given is None:
+            return None
+        if isinstance(given, SupportsIndex):
+            return index(given)
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            raise TypeError
+        items = cast("Sequence[Any]", given)
+        if all(isinstance(item, SupportsIndex) for item in items) and (items or isinstance(items, tuple)):
+            return tuple(map(index, items))
+        return [tuple(map(index, item)) for item in items]
+    except TypeError:
+        raise OptionError(f"the shape of input {name!r} is {given!r}, expected integers", hint="such as (1, 128); for a sequence a list of "
+                          "shapes, for a symbolic dimension its size, for an empty optional None") from None
 
 
-def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """`x=1x3x224x224` as a name and a shape; `x=` is a scalar."""
+def parse_shape(text: str) -> tuple[str, GivenShape]:
+    """`x=1x3x224x224` as a name and a shape; `x=` is a scalar, `s=2x3,4x3` a sequence's items, `o=none` an empty optional."""
     name, sep, dims = text.rpartition("=")
-    if not sep or not name or not re.fullmatch(r"(\d+([x,]\d+)*)?", dims):
-        raise OptionError(f"--shape {text!r}: expected NAME=DIMxDIM..., for example --shape input=1x3x224x224")
+    if not sep or not name or not re.fullmatch(r"(\d+([x,]\d+)*)?|none", dims):
+        raise OptionError(f"--shape {text!r}: expected NAME=DIMxDIM..., for example --shape input=1x3x224x224",
+                          hint="a sequence: NAME=2x3,4x3; a symbolic dimension: NAME=SIZE; an empty optional: NAME=none")
+    if dims == "none":
+        return name, None
+    if "x" in dims and "," in dims:
+        return name, [tuple(map(int, item.split("x"))) for item in dims.split(",")]
     return name, tuple(int(d) for d in re.split("[x,]", dims) if d)
 
 

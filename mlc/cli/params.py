@@ -13,7 +13,7 @@ import click
 
 from mlc.cli.isolate import Limits, run_job
 from mlc.errors import MlcError, OptionError, ResourceError
-from mlc.options import parse_shape, parse_size
+from mlc.options import GivenShape, parse_shape, parse_size
 from mlc.progress import Progress
 
 
@@ -164,8 +164,8 @@ def _unreadable(path: str, flag: str, error: OSError) -> MlcError:
     return ResourceError(f"{flag}: cannot read {path!r}: {error.strerror}")
 
 
-def _unique(pairs: list[tuple[str, tuple[int, ...]]], flag: str) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {}
+def _unique(pairs: list[tuple[str, GivenShape]], flag: str) -> dict[str, GivenShape]:
+    found: dict[str, GivenShape] = {}
     for name, item in pairs:
         if name in found:
             raise OptionError(f"{flag} names {name!r} twice")

@@ -20,7 +20,7 @@ from onnx_models import model
 import mlc
 from mlc.cli import isolate
 from mlc.cli.main import run
-from mlc.errors import InputError, ResourceError, ShapeError, TargetError
+from mlc.errors import InputError, OptionError, ResourceError, ShapeError, TargetError
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -166,6 +166,8 @@ def test_a_small_file_that_asks_for_terabytes(case: str) -> None:
     (["--shape", "x=2"], ("'x'",)),
     (["--shape", "z=2x4"], ("'z'", "x")),
     (["--shape", "x=99999999999x4"], ("99999999999",)),
+    (["--shape", "m=2"], ("'m'", "dimensions: n")),
+    (["--shape", "x=2x4,3x4"], ("several shapes", "'x'")),
     (["--shape", "x=2x4", "--value", "z=1"], ("'z'",)),
     (["--shape", "x=2x4", "--value", "x=@no.npy"], ("no.npy",)),
     (["--shape", "x=2x4", "--target", "cuda:sm_10"], ("sm_10",)),
@@ -202,7 +204,7 @@ def test_inputs_that_do_not_fit(here: Path) -> None:
 
 def test_a_demo_that_cannot_write_its_network() -> None:
     Path("file").touch()
-    refused(["demo", "--dir", "file"], "cannot write the demo's network to file/resnet50.onnx", "hint: name another place")
+    refused(["demo", "-q", "--dir", "file"], "cannot write the demo's network to file/resnet50.onnx", "hint: name another place")
 
 
 def test_the_api_raises_the_same_types() -> None:
@@ -210,6 +212,13 @@ def test_the_api_raises_the_same_types() -> None:
         mlc.compile(linear(), "abacus")
     with pytest.raises(ShapeError, match="x"):
         mlc.compile(linear(), shapes={"x": (2, 5)}, cache=False)
+    with pytest.raises(OptionError, match="the shape of input 'x' is '2x4', expected integers"):
+        mlc.compile(linear(), shapes={"x": "2x4"}, cache=False)
+
+
+@pytest.mark.parametrize("shapes", [{"x": (2, 4)}, {"x": [np.int64(2), 4]}, {"n": 2}])
+def test_shapes_in_any_form(shapes: dict[str, object]) -> None:
+    assert mlc.compile(linear(), shapes=shapes, cache=False).inputs[0].shape == (2, 4)
 
 
 # ----------------------------------------------------------------------------------------------------------- the machine gives up

@@ -132,6 +132,7 @@ def test_sequences_are_laid_flat() -> None:
         "outputs": [{"name": "y", "kind": "sequence", "items": ["y.0", "y.1"]}, {"name": "n", "kind": "tensor", "items": ["n"]}]}
     assert [(a.name, a.shape) for a in imported.results] == [("y.0", (2,)), ("y.1", (3,)), ("n", ())]
     assert results(imported)["n"] == 2
+    assert [a.shape for a in load(model(SEQUENCE), shapes={"s": (3, 4)}).arguments] == [(3,), (4,), (2,)]  # --shape s=3,4
     with pytest.raises(ShapeError, match=r"(?s)'s' is a sequence: its length.*shapes=\{'s': \[\(2, 3\), \(4, 3\)\]\}"):
         load(model(SEQUENCE))
 

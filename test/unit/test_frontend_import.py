@@ -41,7 +41,7 @@ def test_missing_dimension_names_input_symbol_and_flag() -> None:
 
 
 def test_shapes_by_input_or_symbol() -> None:
-    for shapes in ({"x": (5, 3)}, {"N": 5}):
+    for shapes in ({"x": (5, 3)}, {"N": 5}, {"N": (5,)}):
         assert load(model(ONE), shapes=shapes).arguments[0].shape == (5, 3)
     two = model("g (float[N,3] x, float[N] v) => (float[N,3] y) { y = test.Twice(x) }")
     assert load(two, shapes={"v": (4,)}).arguments[0].shape == (4, 3)
@@ -49,8 +49,12 @@ def test_shapes_by_input_or_symbol() -> None:
         load(two, shapes={"x": (4, 3), "v": (5,)})
     with pytest.raises(ShapeError, match="2x4 was given for input 'x', the model declares"):
         load(model(ONE), shapes={"x": (2, 4)})
-    with pytest.raises(ShapeError, match="no input and no symbolic dimension 'z'"):
+    with pytest.raises(ShapeError, match=r"no input and no symbolic dimension 'z'\n.*inputs: x; dimensions: N"):
         load(model(ONE), shapes={"z": (2, 4)})
+    with pytest.raises(ShapeError, match="several shapes were given for input 'x', which is one tensor"):
+        load(model(ONE), shapes={"x": [(5, 3), (4, 3)]})
+    with pytest.raises(ShapeError, match="5 was given for input 'x', the model declares"):
+        load(model(ONE), shapes={"x": 5})
 
 
 def test_fixed_values() -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mlc.errors import OptionError
-from mlc.options import CompileOptions, env, format_size, parse_shape, parse_size, parse_value
+from mlc.options import CompileOptions, GivenShape, env, format_size, given_shape, parse_shape, parse_size, parse_value
 from mlc.target import Target
 
 
 @pytest.mark.parametrize(("text", "expected"), [("x=1x3x224x224", ("x", (1, 3, 224, 224))), ("a=b=2,3", ("a=b", (2, 3))), ("s=", ("s", ())),
-                                                ("z=0x4", ("z", (0, 4)))])
-def test_shape(text: str, expected: tuple[str, tuple[int, ...]]) -> None:
+                                                ("z=0x4", ("z", (0, 4))), ("s=2x3,4x3", ("s", [(2, 3), (4, 3)])), ("o=none", ("o", None))])
+def test_shape(text: str, expected: tuple[str, GivenShape]) -> None:
     assert parse_shape(text) == expected
 
 
@@ -20,6 +20,20 @@ def test_shape(text: str, expected: tuple[str, tuple[int, ...]]) -> None:
 def test_bad_shape(text: str) -> None:
     with pytest.raises(OptionError, match="expected NAME=DIMxDIM"):
         parse_shape(text)
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ((2, 3), (2, 3)), ([np.int64(2), 3], (2, 3)), (5, 5), (np.int32(5), 5), (None, None), ((), ()), ([], []),
+    ([(2, 3), [4, 3]], [(2, 3), (4, 3)]),
+])
+def test_a_given_shape(given: object, expected: GivenShape) -> None:
+    assert given_shape("x", given) == expected
+
+
+@pytest.mark.parametrize("given", ["2x3", 2.5, (2.5, 3), [(2, "a")], {2: 3}])
+def test_no_shape(given: object) -> None:
+    with pytest.raises(OptionError, match=r"the shape of input 'x' is .*, expected integers\n.*such as \(1, 128\)"):
+        given_shape("x", given)
 
 
 @pytest.mark.parametrize(("text", "expected"), [

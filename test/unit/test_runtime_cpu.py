@@ -237,7 +237,7 @@ def test_thread_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runtime.thread_count(2) == 2
     for bad in ("two", "-1", "0", "99999"):
         monkeypatch.setenv("MLC_NUM_THREADS", bad)
-        with pytest.raises(OptionError):
+        with pytest.raises(OptionError, match="MLC_NUM_THREADS"):
             runtime.thread_count(None)
 
 

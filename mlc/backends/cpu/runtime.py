@@ -104,14 +104,16 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def thread_count(threads: int | None) -> int:
     """The number of threads to use: the argument, else MLC_NUM_THREADS, else the cores this process may use. Raises OptionError."""
-    if threads is None and (text := os.environ.get("MLC_NUM_THREADS", "").strip()):
+    given = threads is not None
+    if not given and (text := os.environ.get("MLC_NUM_THREADS", "").strip()):
         if not text.isdecimal():
             raise OptionError(f"MLC_NUM_THREADS is {text!r}, expected a number of threads")
         threads = int(text)
     if threads is None:
         return min(len(os.sched_getaffinity(0)), _cpu_quota(), _MAX_THREADS)
     if not 1 <= threads <= _MAX_THREADS:
-        raise OptionError(f"found {threads} threads, expected 1 to {_MAX_THREADS}")
+        where = "" if given else " in MLC_NUM_THREADS"
+        raise OptionError(f"found {threads} threads{where}, expected 1 to {_MAX_THREADS}")
     return threads
 
 

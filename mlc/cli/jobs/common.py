@@ -10,7 +10,7 @@ from mlc.api import Built, build
 from mlc.artifact import Artifact, TensorSpec, plan_tensors
 from mlc.backends.rocm.variants import architectures, variant
 from mlc.errors import InputError, OptionError
-from mlc.options import CompileOptions, load_npy, parse_value
+from mlc.options import CompileOptions, given_shape, load_npy, parse_value
 from mlc.progress import Report
 from mlc.runtime.executor import Executable
 from mlc.runtime.tensors import as_tensor
@@ -32,7 +32,7 @@ def options_of(request: Request) -> CompileOptions:
     return CompileOptions(
         target=target,
         also=tuple(also),
-        shapes={name: tuple(shape) for name, shape in request["shapes"].items()},
+        shapes={name: given_shape(name, shape) for name, shape in request["shapes"].items()},
         values=values,
         dump_dir=None if dump_dir is None else Path(dump_dir),
         timing=request.get("timing", False),

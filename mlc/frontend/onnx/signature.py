@@ -65,7 +65,7 @@ def model_inputs(graph: GraphProto, constants: Iterable[str], shapes: ShapeSpec,
     names = {info.name for info in infos}
     for name in shapes:
         if name not in names and name not in symbols:
-            raise ShapeError(f"shapes: the model has no input and no symbolic dimension {name!r}", hint=_has(names, symbols))
+            raise ShapeError(f"shapes: the model has no input and no symbolic dimension {name!r}", hint=_has(names, _dimensions(infos)))
     for name in values:
         if name not in names:
             raise InputError(f"values: the model has no input {name!r}", hint=_has(names, {}))
@@ -146,17 +146,36 @@ class _PortBuilder:
         if values is not None:
             parts = [(None, v) for v in values]
         else:
-            parts = [(None, None)] * shapes if isinstance(shapes, int) else [(tuple(s), None) for s in shapes]
+            parts = [(s, None) for s in _item_shapes(element.tensor_type, shapes)]
         items = [self._tensor(f"{self.name}.{i}", element.tensor_type, s, v) for i, (s, v) in enumerate(parts)]
         return SequenceValue(tuple(items), dtype_of(element.tensor_type.elem_type, f"graph input {self.name!r}"))
 
 
+def _item_shapes(type_: TypeProto.Tensor, given: Any) -> list[tuple[int, ...] | None]:
+    """Shapes of a sequence's items. A tuple alone is what one can write on a command line: their number where the type says their shape,
+    lengths where it says that they are vectors, else the shape of the one item."""
+    if isinstance(given, list):
+        return [tuple(shape) for shape in given]
+    fixed = type_.HasField("shape") and all(d.HasField("dim_value") for d in type_.shape.dim)
+    if isinstance(given, int) or (fixed and len(given) == 1):
+        return [None] * (given if isinstance(given, int) else given[0])
+    if type_.HasField("shape") and len(type_.shape.dim) == 1:
+        return [(n,) for n in given]
+    return [tuple(given)]
+
+
+def _dimensions(infos: Sequence[ValueInfoProto]) -> set[str]:
+    """Names of symbolic dimensions."""
+    return {d.dim_param for info in infos for t in _tensor_types(info.type) for d in t.shape.dim if d.dim_param}
+
+
 def _symbols(infos: Sequence[ValueInfoProto], shapes: ShapeSpec, values: ValueSpec) -> dict[str, int]:
     """Sizes of symbolic dimensions: those given by name, and those that a given shape or value implies."""
-    known = {d.dim_param for info in infos for t in _tensor_types(info.type) for d in t.shape.dim if d.dim_param}
+    known = _dimensions(infos)
     inputs = {info.name for info in infos}
+    given_by_name = {name: size[0] if isinstance(size, tuple) and len(size) == 1 else size for name, size in shapes.items()}
     symbols: dict[str, tuple[int, str]] = {
-        name: (int(size), f"shapes[{name!r}]") for name, size in shapes.items()
+        name: (int(size), f"shapes[{name!r}]") for name, size in given_by_name.items()
         if name in known and name not in inputs and isinstance(size, int)}
     for info in infos:
         type_ = info.type
@@ -165,8 +184,9 @@ def _symbols(infos: Sequence[ValueInfoProto], shapes: ShapeSpec, values: ValueSp
         if type_.WhichOneof("value") != "tensor_type":
             continue
         given = np.shape(values[info.name]) if values.get(info.name) is not None else shapes.get(info.name)
-        if given is None or len(given) != len(type_.tensor_type.shape.dim):
-            continue  # the wrong number of dimensions is reported where the input is built
+        given = (given,) if isinstance(given, int) else given
+        if given is None or isinstance(given, list) or len(given) != len(type_.tensor_type.shape.dim):
+            continue  # what does not fit is reported where the input is built
         for dim, size in zip(type_.tensor_type.shape.dim, given, strict=True):
             if not dim.dim_param:
                 continue
@@ -189,7 +209,9 @@ def _tensor_types(type_: TypeProto) -> list[TypeProto.Tensor]:
 
 def _static(name: str, type_: TypeProto.Tensor, given: Any, symbols: Mapping[str, int]) -> tuple[int, ...]:
     if given is not None:
-        shape = tuple(int(d) for d in given)
+        if isinstance(given, list) and given:
+            raise ShapeError(f"several shapes were given for input {name!r}, which is one tensor: {given}")
+        shape = (given,) if isinstance(given, int) else tuple(int(d) for d in given)
         if type_.HasField("shape") and not _fits(shape, type_, symbols):
             text = "x".join(map(str, shape)) or "scalar"
             raise ShapeError(f"shape {text} was given for input {name!r}, the model declares {_declared(type_)}",
@@ -203,12 +225,12 @@ def _static(name: str, type_: TypeProto.Tensor, given: Any, symbols: Mapping[str
     for i, dim in enumerate(type_.shape.dim):
         size = dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else symbols.get(dim.dim_param, -1)
         sizes.append(size)
-        example.append(str(size) if size >= 0 else "1")
+        example.append(1 if size < 0 else size)
         if size < 0:
             open_dims.append(repr(dim.dim_param) if dim.dim_param else f"number {i}")
     if open_dims:
         raise ShapeError(f"graph input {name!r} {_declared(type_)} has no static size for dimension {', '.join(open_dims)}",
-                         hint=f"shapes={{{name!r}: ({', '.join(example)},)}} (--shape {name}={'x'.join(example)})")
+                         hint=f"shapes={{{name!r}: {tuple(example)}}} (--shape {name}={'x'.join(map(str, example))})")
     return tuple(sizes)
 
 
