@@ -10,7 +10,16 @@ from mlc.passes.gpu.hopper.wgmma import KINDS
 from mlc.passes.gpu.unit import Unit, chained_units
 from mlc.target import Target
 
+NEAR, FAR = 64.0, 24.0  # bytes/ns that a CPU's core moves to and from its first cache, and its second
+SPILLED = 4  # times that buffers move beyond the second cache where it does not hold them; more than so many caches of them are no block's
 BLOCKS = 8  # whose loads and stores go on beside each other on an SM, where each turns a part of a tensor
+RESIDENT, RESIDENT_ROWS = 8, 16  # blocks that hide each other's latencies on an SM (with rows in registers): more of them hide no more
+RESERVED = 2048  # bytes of a block's shared memory that are no buffers: 1024 of the system, as many in which warps join reductions
+PADDED = 1.2  # bytes of buffers with their padding, 16 bytes between rows against bank conflicts: by a fifth at most
+PADDED_SUMS = 1.1  # the same of the sums of warpgroups, whose rows are longer
+STAGES, STAGES_OF_TWO = 2, 3  # of a ring that warpgroups need at least: one is read while one comes; of each of two blocks on an SM
+ACCUMULATORS_OF_TWO = 64  # registers of a thread that hold sums, up to which two blocks of warpgroups fit an SM
+EXPOSED = 0.3  # the part of the shorter, of a streamed step's products and its softmax, that the other does not hide
 LOOSE = 1.4  # of asynchronous copies: 2039 x 2039 x 2039 in f16, by elements, took 2.7 times as long as by pieces (H100)
 
 
@@ -197,14 +206,14 @@ class CpuRates:
     def price(self, work: Work) -> float | None:
         traffic, scratch = work.traffic, work.scratch
         if scratch > self.scratch:
-            if scratch > 4 * self.scratch:
+            if scratch > SPILLED * self.scratch:
                 return None
-            traffic += 4 * scratch
+            traffic += SPILLED * scratch
         # Blocks beyond one per worker let threads balance the load among themselves.
         waves = -(-work.blocks // self.workers) * (1 + 0.15 * self.workers / max(work.blocks, 1))
         arithmetic = work.ops / self.ops + (work.macs + work.tensor_macs) / self.macs
         # Products come through the second cache anyway; what else there is waits less for memory in small blocks.
-        buffers = scratch / (64 if scratch <= self.near or work.macs else 24)
+        buffers = scratch / (NEAR if scratch <= self.near or work.macs else FAR)
         return self.launch + waves * (self.block + traffic / self.traffic + arithmetic + buffers)
 
 
@@ -216,8 +225,9 @@ class GpuRates:
     and what issuing a stage takes of an SM. stages: of a pipeline, as far as they fill (without asynchronous
     copies: two). shares: sums then take their place.
     Rates are what generated kernels reach, not peaks: about 6 TB/s from L2 over 132 SMs at 1.7 GHz. One block of a few warps waits for its
-    own latencies most of the time; several resident blocks hide each other's. The `wide` ones are of warpgroups. All is estimated
-    of machines other than NVIDIA's, which were not measured.
+    own latencies most of the time; several resident blocks hide each other's. The `wide` ones are of warpgroups. Where no number says
+    otherwise, they were fitted to the times of chains of kernels on Hopper GPUs; nothing was measured on AMD's machines, for which they
+    are estimates.
     """
 
     sms: int
@@ -307,17 +317,16 @@ class GpuRates:
         if work.wide is not None and (price := self._price_wide(work, work.wide)) is not None:
             return price
         stages = min(self.stages, -(-work.depth // self.step) + 1)
-        # Rows are padded against bank conflicts: by a fifth at most.
         tiles = work.tiles or Tiles(0.0, 0)
-        ring = work.staged * self.stage_row * 1.2 * stages
-        need = work.scratch * 1.2 + max((max(0.0, ring - work.sums * 1.2) if self.shares else ring), tiles.ring * 1.2)
-        if need > self.shared - 2048:
+        ring = work.staged * self.stage_row * PADDED * stages
+        need = work.scratch * PADDED + max((max(0.0, ring - work.sums * PADDED) if self.shares else ring), tiles.ring * PADDED)
+        if need > self.shared - RESERVED:
             return None
         held = work.held
         if held and held.bytes <= (self.row_most if held.rows == 1 else self.rows_most):
             return self._price_rows(work, held)
         traffic = work.traffic + (2 * held.bytes if held else 0)  # rows that do not fit are read again
-        resident = max(1, min(8, int(self.shared // max(need, 1))))
+        resident = max(1, min(RESIDENT, int(self.shared // max(need, 1))))
         each = -(-work.blocks // self.sms)
         macs, tensor = work.macs, work.tensor_macs
         stages_done = -(-work.depth // self.step)
@@ -330,18 +339,18 @@ class GpuRates:
 
     def _price_rows(self, work: Work, held: Held) -> float:
         """With rows in registers: memory sets the pace, but for what a block waits for alone."""
-        each, resident = -(-work.blocks // self.sms), max(1, min(16, self.row_bytes // held.bytes))
+        each, resident = -(-work.blocks // self.sms), max(1, min(RESIDENT_ROWS, self.row_bytes // held.bytes))
         alone = self.row_block + self.row_phase * work.phases + work.traffic / self.alone_traffic + work.ops / self.row_ops
         busy = self.row_start + max(work.traffic / self.traffic, work.ops / self.row_ops)
         return self.launch + max(-(-each // resident) * alone, each * busy) + self.row_start * each
 
     def _price_stream(self, work: Work, stream: StreamWork) -> float | None:
         """Keys and values come while the steps before are computed."""
-        if work.macs or work.tensor_macs or stream.workspace + work.scratch * 1.2 > self.shared - 2048:
+        if work.macs or work.tensor_macs or stream.workspace + work.scratch * PADDED > self.shared - RESERVED:
             return None
         each, resident = -(-work.blocks // self.sms), max(1, min(stream.resident, self.shared // max(stream.workspace, 1)))
         products, scores = stream.macs / (self.wide_macs if stream.wide else self.stream_macs), stream.scores / self.softmax
-        step = max(products, scores) + 0.3 * min(products, scores)
+        step = max(products, scores) + EXPOSED * min(products, scores)
         first = max(step, products + stream.scores / stream.groups / self.softmax_alone + self.stream_step)  # nothing to overlap with
         start = self.stream_block + self.phase * work.phases + work.ops / self.ops
         longest, mean = (start + max(first + max(steps - 1, 0) * max(step, self.stream_step), work.traffic / self.alone_traffic)
@@ -352,10 +361,10 @@ class GpuRates:
     def _price_wide(self, work: Work, wide: Wide) -> float | None:
         """With a product on warpgroups: alone on an SM its blocks multiply, then do the rest; two overlap. None if a block does not fit."""
         each = -(-work.blocks // self.sms)
-        others = (work.scratch - wide.result) * 1.2
-        half = max(3 * wide.stage, wide.result * 1.1) + others <= self.shared / 2 - 2048 and wide.accumulators <= 64
+        others, sums = (work.scratch - wide.result) * PADDED, wide.result * PADDED_SUMS
+        half = max(STAGES_OF_TWO * wide.stage, sums) + others <= self.shared / 2 - RESERVED and wide.accumulators <= ACCUMULATORS_OF_TWO
         resident = 2 if half and work.blocks > self.sms else 1
-        if max(2 * wide.stage, wide.result * 1.1) + others > self.shared - 2048:
+        if max(STAGES * wide.stage, sums) + others > self.shared - RESERVED:
             return None
         coming = self.wide_stages * wide.stage / self.wide_latency
         traffic = min(self.wide_most_traffic, coming, self.wide_traffic * self.sms / min(self.sms, work.blocks))

@@ -10,13 +10,12 @@ from mlc.passes.gpu.hopper.operand import Side
 from mlc.passes.gpu.hopper.streaming import Streaming, streaming
 from mlc.passes.gpu.warp_streaming import NARROW, WarpShape, warp_shape
 from mlc.passes.tile.model import Node, volume
-from mlc.passes.tile.rates import Rates, StreamWork
+from mlc.passes.tile.rates import RESERVED, Rates, StreamWork
 from mlc.passes.tile.region import Region
 
 STREAM_ROWS = (64, 128)  # of a tile
 LEAST_ROWS = 48  # of a tile, where there are more
 GROUP_WARPS = 4  # that hide each other's latencies
-RESERVED = 2048  # bytes of shared memory for other buffers
 _SAMPLES = 16  # blocks along each dimension that the number of steps is averaged over
 
 
