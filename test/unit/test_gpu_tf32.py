@@ -76,14 +76,17 @@ def _agree(found: np.ndarray, product: Callable[..., np.ndarray], a: np.ndarray,
 def test_matmul(shape: tuple[int, int, int], turned: int) -> None:
     (m, n, k), ta, tb = shape, bool(turned & 1), bool(turned & 2)
     a, b = uniform(*((k, m) if ta else (m, k))), uniform(*((n, k) if tb else (k, n)), seed=1)
-    found = _run(lambda x, y: graph.matmul(x, y, transpose_a=ta, transpose_b=tb), ARCHS[(m + turned) % 4], a, b)
+    found = _run(lambda x, y: graph.matmul(x, y, transpose_a=ta, transpose_b=tb), ARCHS[(m + turned) % 4], a, b,
+                 schedule=tiled(min(m, 64), min(n, 32)))
     _agree(found, lambda x, y: (x.T if ta else x) @ (y.T if tb else y), a, b)
 
 
 @pytest.mark.parametrize("shapes", [((3, 17, 40), (3, 40, 24)), ((3, 17, 40), (40, 24)), ((2, 3, 16, 32), (3, 32, 16))])
 def test_matmul_in_batches(shapes: Any) -> None:
     a, b = (uniform(*s, seed=i) for i, s in enumerate(shapes))
-    _agree(_run(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=False), "sm_90a", a, b), np.matmul, a, b)
+    found = _run(lambda x, y: graph.matmul(x, y, transpose_a=False, transpose_b=False), "sm_90a", a, b,
+                 schedule=tiled(*[1] * (a.ndim - 2), 16, 8))
+    _agree(found, np.matmul, a, b)
 
 
 PRODUCTS = {  # tile, (m, n, k), transposed b, atom
@@ -147,7 +150,8 @@ def test_convolutions(strides: list[int], layout: str) -> None:
         return np.moveaxis(made, 1, 3) if last else made
 
     args = tuple(map(np.ascontiguousarray, args))
-    found = _run(lambda a, b: graph.conv(a, b, strides=strides, dilations=[1, 1], layout=layout), "sm_80", *args)
+    found = _run(lambda a, b: graph.conv(a, b, strides=strides, dilations=[1, 1], layout=layout), "sm_80", *args,
+                 schedule=tiled(1, 3, 4, 24) if last else tiled(1, 8, 3, 4))
     _agree(found, product, *args)
 
 

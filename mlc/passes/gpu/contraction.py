@@ -90,6 +90,11 @@ class Product:
         return Product(self.b, self.a, self.c, self.out_columns, self.out_rows, tuple((e, y, x, z) for e, x, y, z in self.batch))
 
 
+def is_vector(product: Product) -> bool:
+    """Whether a factor is one row or column. Nothing is shared then: loops load the other once, without stages, by all threads at once."""
+    return min(product.a.outer.count, product.b.outer.count) == 1
+
+
 def product_of(op: ir.Operation, memory: Memory) -> Product | None:
     """The product of a task.mma; None where an operand is stored in panels. Of the two factors, `a` is the one that wastes fewer atoms."""
     view = op.opview

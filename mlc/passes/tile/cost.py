@@ -1,14 +1,14 @@
 """Price of a group for a tile: what one block of it loads, computes and keeps, by the machine's rates (Welder's traffic x waves)."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from mlc.ir.mlir import ir
 from mlc.passes.gpu.fma_plan import FLOATS, RING_POINTS, fma_cycles
 from mlc.passes.gpu.hopper.operand import CHUNK, LEAST_ROWS, Boxes, Side, staging
 from mlc.passes.tile.model import PIECE, Node, Read, element_bytes, volume
-from mlc.passes.tile.rates import Held, Rates, Tiles, Wide, Work, rates_of
+from mlc.passes.tile.rates import Held, Rates, StreamWork, Tiles, Wide, Work, rates_of
 from mlc.passes.tile.region import Region, expanded_captures, expanded_follows, expanded_reads, propagate, read_extents
 from mlc.passes.tile.stream import find_streams, with_stream
 from mlc.passes.tile.stream_cost import STREAM_ROWS, node_ops, stream_works
@@ -113,53 +113,99 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         return None
     root = sinks[-1]
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
-    traffic, streamed, ops, macs, tensor_macs, scratch, staged, phases, depth, sums, once = 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0, 0.0
-    loaded: dict[ir.Value, float] = {}
-    wide: Wide | None = None
-    tiles = Tiles(0.0, 0)
-    only = sum(n.contraction for n in nodes) == 1
+    tally = _Tally(rates, producer, inlined, external, only=sum(n.contraction for n in nodes) == 1)
     for node in nodes:
         if inlined.get(node):
             continue
         at = regions[node]
-        phases += 1
-        points = volume(at.extents) * volume(node.over)
+        tally.phases += 1
+        streams = False  # point by point, also where factors overlap in memory
         if node.contraction:
-            rows, columns, sides = _matrix(node, at)
-            reduced = volume(node.over) * _batches(node, at)
-            depth = max(depth, reduced)
-            atom = _atom(node, rates)
-            points_outside, bytes_outside = _outside_points(node, sides, producer, inlined, 1.0 if atom is None else rates.loose)
-            if atom is not None:
-                wide = _wide(node, at, producer, inlined, bool(set(node.results) & external)) if only and rates.wide else None
-                once += _read_once(node, producer, inlined) if rates.wide else 0.0
-                high, across, weight = atom
-                tensor_macs += weight * points * (-(-rows // high) * high * -(-columns // across) * across) / max(1, rows * columns)
-                staged = max(staged, points_outside)
-                if only and _batches(node, at) == 1 and not set(node.results) & external:
-                    sums = volume(at.extents) * element_bytes(node.results[0])
-            elif (one := _tiled(node, at, rates)) is not None:
-                tiles = Tiles(tiles.cycles + one.cycles * reduced, max(tiles.ring, one.ring))
-            else:
-                macs += points
-            if _streams(node, at, rates):  # each point of a factor is loaded for every reduction point, also where they overlap in memory
-                streamed += bytes_outside * reduced
+            streams = tally.multiply(node, at)
         else:
-            ops += node_ops(node, at, works) + _inlined_ops(node, at, producer, inlined)
-        if not _load(node, at, producer, inlined, rates, loaded):
+            tally.ops += node_ops(node, at, works) + _inlined_ops(node, at, producer, inlined)
+        if not _load(node, at, producer, inlined, rates, tally.loaded, streams):
             return None
         if set(node.results) & external:
             if not _covers(at, node.shape, tile, root.shape):
                 return None
-            traffic += sum(_moved(at.extents, element_bytes(v), node.shape, rates.sector) for v in node.results)
+            tally.traffic += sum(_moved(at.extents, element_bytes(v), node.shape, rates.sector) for v in node.results)
         else:
-            scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
-    held = None if depth else _held(nodes, regions, producer, inlined)
-    turned = turned_bytes(nodes, regions, producer, inlined) if rates.patches else 0  # is copied to the block first
-    work = Work(blocks, traffic + streamed + sum(loaded.values()), ops, macs, tensor_macs, scratch + turned, staged, phases + bool(turned),
-                depth, streamed, sums, once, wide, held, *works, tiles=tiles)
-    price = rates.price(work) if turned <= rates.turned else None
-    return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), scratch, price)
+            tally.scratch += sum(volume(at.extents) * element_bytes(v) for v in node.results)
+    held = None if any(n.contraction for n in nodes) else _held(nodes, regions, producer, inlined)
+    if (turned := turned_bytes(nodes, regions, producer, inlined) if rates.patches else 0) > rates.turned:
+        return None
+    price = rates.price(tally.work(blocks, held, turned, *works))
+    return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), tally.scratch, price)
+
+
+@dataclass
+class _Tally:
+    """What one block does, added up node by node: the fields of `Work` that have its names. only: there is one contraction."""
+
+    rates: Rates
+    producer: Mapping[ir.Value, Node]
+    inlined: Mapping[Node, bool]
+    external: set[ir.Value]
+    only: bool
+    loaded: dict[ir.Value, float] = field(default_factory=dict[ir.Value, float])
+    traffic: float = 0.0
+    streamed: float = 0.0
+    ops: float = 0.0
+    macs: float = 0.0
+    dots: float = 0.0
+    tensor_macs: float = 0.0
+    scratch: int = 0
+    staged: int = 0
+    phases: int = 0
+    depth: int = 0
+    sums: int = 0
+    once: float = 0.0
+    wide: Wide | None = None
+    tiles: Tiles = field(default_factory=lambda: Tiles(0.0, 0))
+
+    def multiply(self, node: Node, at: Region) -> bool:
+        """Adds a contraction; whether it loads its factors point by point, by matrix units or register tiles."""
+        rates, external = self.rates, bool(set(node.results) & self.external)
+        points = volume(at.extents) * volume(node.over)
+        rows, columns, sides = _matrix(node, at)
+        reduced = volume(node.over) * _batches(node, at)
+        atom = _atom(node, rates)
+        if rates.wide and atom is not None:
+            self.wide = _wide(node, at, self.producer, self.inlined, external) if self.only else None
+            self.once += _read_once(node, self.producer, self.inlined)
+        vector = self.wide is None and atom is not None and _is_vector(node)
+        if self.wide is None and min(rows, columns) == 1:
+            atom = None  # loops: `gpu.contraction.is_vector`
+        tiles = None if atom is not None else _tiled(node, at, rates)
+        if vector:
+            self.dots += points
+        elif atom is not None:
+            high, across, weight = atom
+            padded = -(-rows // high) * high * -(-columns // across) * across
+            self.tensor_macs += weight * points * padded / max(1, rows * columns)
+        elif tiles is not None:
+            self.tiles = Tiles(self.tiles.cycles + tiles.cycles * reduced, max(self.tiles.ring, tiles.ring))
+        else:
+            self.macs += points
+        outside, outside_bytes = _outside_points(node, sides, self.producer, self.inlined, 1.0 if atom is None else rates.loose)
+        if atom is not None:
+            self.staged = max(self.staged, outside)
+            if self.only and _batches(node, at) == 1 and not external:
+                self.sums = volume(at.extents) * element_bytes(node.results[0])
+        if not vector:
+            self.depth = max(self.depth, reduced)
+        streams = tiles is not None or (rates.streams and atom is not None)
+        if streams:
+            self.streamed += outside_bytes * reduced
+        return streams
+
+    def work(self, blocks: int, held: Held | None, turned: int, stream: StreamWork | None = None) -> Work:
+        """Of `blocks` such blocks. turned: bytes that are copied to a block's memory before they are read."""
+        traffic = self.traffic + self.streamed + sum(self.loaded.values())
+        return Work(blocks, traffic, self.ops, self.macs, self.tensor_macs, self.scratch + turned,
+                    self.staged, self.phases + bool(turned), self.depth, self.streamed, self.sums, self.once, self.wide, held, stream,
+                    self.tiles, self.dots)
 
 
 def _held(nodes: Sequence[Node], regions: Mapping[Node, Region], producer: Mapping[ir.Value, Node],
@@ -230,16 +276,20 @@ def _read_once(node: Node, producer: Mapping[ir.Value, Node], inlined: Mapping[N
     return 0.0
 
 
-def _streams(node: Node, at: Region, rates: Rates) -> bool:
-    """Whether a contraction loads its factors point by point."""
-    return _tiled(node, at, rates) is not None or (rates.streams and _atom(node, rates) is not None)
+def _is_vector(node: Node) -> bool:
+    """Whether a contraction multiplies a matrix by one row or column."""
+    used = [{i for i in r.walked if i < len(node.shape)} for r in node.reads]
+    return len(used) == 2 and any(volume([node.shape[d] for d in own - other]) == 1 for own, other in (used, used[::-1]))
 
 
 def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], rates: Rates,
-          loaded: dict[ir.Value, float]) -> bool:
-    """Notes the bytes of each outside tensor that a node reads; False if it reads one from inside at data-dependent places."""
-    for read in expanded_reads(node, producer, inlined):
-        if read.value in producer or (node.contraction and _streams(node, at, rates)):
+          loaded: dict[ir.Value, float], streams: bool) -> bool:
+    """Notes the bytes of each outside tensor that a node reads; False if it reads one from inside at data-dependent places.
+
+    streams: what it reads at known places, factors point by point, is counted elsewhere.
+    """
+    for read in () if streams else expanded_reads(node, producer, inlined):
+        if read.value in producer:
             continue
         loops = (*at.extents, *node.over)
         moved = _moved(read_extents(read, loops), read.element_bytes, read.shape, rates.sector)

@@ -30,9 +30,10 @@ class Work:
     traffic: bytes from and to memory outside of the block. ops: simple scalar operations. macs: multiply-adds of contractions;
     tensor_macs: those that tensor cores can take, padded to whole atoms. scratch: bytes of block buffers. staged: rows and columns of the
     contractions' factors, which a GPU streams through shared memory. phases: ops that wait for each other. depth: reduction points of the
-    longest contraction, for all its batches. streamed: the part of `traffic` that is the factors of contractions. sums: the part of
-    `scratch` that is the result of the only contraction, one product. once: bytes of matrices that few rows are
-    multiplied by, on matrix units that TMA may feed: what reads them waits for memory.
+    longest contraction that comes in stages, for all its batches. streamed: the part of `traffic` that is the factors of contractions.
+    sums: the part of `scratch` that is the result of the only contraction, one product. once: bytes of matrices that few rows are
+    multiplied by, where TMA may bring them: what reads them waits for memory. dots: multiply-adds of vectors by matrices, by as many
+    threads as there is work for.
     """
 
     blocks: int
@@ -51,6 +52,7 @@ class Work:
     held: "Held | None" = None
     stream: "StreamWork | None" = None
     tiles: "Tiles | None" = None
+    dots: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ class CpuRates:
             traffic += SPILLED * scratch
         # Blocks beyond one per worker let threads balance the load among themselves.
         waves = -(-work.blocks // self.workers) * (1 + 0.15 * self.workers / max(work.blocks, 1))
-        arithmetic = work.ops / self.ops + (work.macs + work.tensor_macs) / self.macs
+        arithmetic = work.ops / self.ops + (work.macs + work.tensor_macs + work.dots) / self.macs
         # Products come through the second cache anyway; what else there is waits less for memory in small blocks.
         buffers = scratch / (NEAR if scratch <= self.near or work.macs else FAR)
         return self.launch + waves * (self.block + traffic / self.traffic + arithmetic + buffers)
@@ -248,6 +250,7 @@ class GpuRates:
     alone_ops: float = 80.0
     alone_ops_beside: float = 40.0  # in the four or eight warps of a kernel with matrix products
     alone_macs: float = 12.0
+    alone_dots: float = 40.0
     alone_tensor_macs: float = 1000.0
     cycles: float = 1.5  # of FMA units, per ns: stalls are part of them
     alone_cycles: float = 1.1
@@ -330,11 +333,12 @@ class GpuRates:
         each = -(-work.blocks // self.sms)
         macs, tensor = work.macs, work.tensor_macs
         stages_done = -(-work.depth // self.step)
-        arithmetic = work.ops / self.ops + macs / self.macs + tensor / self.tensor_macs + tiles.cycles / self.cycles
+        arithmetic = work.ops / self.ops + (macs + work.dots) / self.macs + tensor / self.tensor_macs + tiles.cycles / self.cycles
         busy = self.start + self.issue * stages_done + max(traffic / self.traffic, arithmetic)
         alone = (self.block + self.phase * work.phases + self.stage * stages_done
                  + max(traffic / self.alone_traffic, tensor / self.alone_tensor_macs + tiles.cycles / self.alone_cycles)
-                 + work.ops / (self.alone_ops_beside if tensor or tiles.cycles else self.alone_ops) + macs / self.alone_macs)
+                 + work.ops / (self.alone_ops_beside if tensor or tiles.cycles else self.alone_ops)
+                 + macs / self.alone_macs + work.dots / self.alone_dots)
         return self.launch + max(-(-each // resident) * alone, each * busy)
 
     def _price_rows(self, work: Work, held: Held) -> float:

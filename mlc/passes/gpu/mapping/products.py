@@ -7,7 +7,7 @@ from mlc.errors import CompilerError
 from mlc.ir.mlir import ir
 from mlc.passes.gpu.block import NARROW
 from mlc.passes.gpu.buffers import bytes_of
-from mlc.passes.gpu.contraction import Product, product_of
+from mlc.passes.gpu.contraction import Product, is_vector, product_of
 from mlc.passes.gpu.fma_plan import FmaPlan, choose_fma, fma_product, fma_warps
 from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, choose_warpgroups
 from mlc.passes.gpu.hopper.streaming import Streaming, choose_streaming
@@ -66,7 +66,7 @@ def schedule_products(kernel: Kernel, most: int) -> dict[ir.Operation, MmaPlan |
     tiles: dict[ir.Operation, Product] = {}
     for op in kernel.named("task.mma"):
         product = product_of(op, kernel.memory)
-        if product is None or is_slim(kernel, product, most):
+        if product is None or is_vector(product) or is_slim(kernel, product, most):
             continue
         if (unit := _unit(kernel, op, product)) is not None:
             products[op] = product, unit

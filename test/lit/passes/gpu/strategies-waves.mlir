@@ -57,13 +57,25 @@ func.func @main(%x: tensor<512x768xf16>, %y: tensor<768xf16>) -> tensor<512x768x
 
 // -----
 
-// One row by a matrix.
+// Few rows by a matrix.
 // ALL: gpu.func @kernel_0
 // WAVE64: amdgpu.mfma 16x16x16
 // WAVE32: amdgpu.wmma 16x16x16
 // ALL: func.func @main
+func.func @main(%x: tensor<2x4096xf16>, %w: tensor<4096x4096xf16>) -> tensor<2x4096xf16> {
+  %0 = "graph.matmul"(%x, %w) : (tensor<2x4096xf16>, tensor<4096x4096xf16>) -> tensor<2x4096xf16>
+  return %0 : tensor<2x4096xf16>
+}
+
+// -----
+
+// One row by a matrix: no unit, loops that share the reduction.
+// ALL: gpu.func @kernel_0
+// ALL-NOT: amdgpu.
+// ALL: gpu.shuffle
+// ALL: func.func @main
 func.func @main(%x: tensor<1x4096xf16>, %w: tensor<4096x4096xf16>) -> tensor<1x4096xf16> {
-  %0 = "graph.matmul"(%x, %w) : (tensor<1x4096xf16>, tensor<4096x4096xf16>) -> tensor<1x4096xf16>
+  %0 = "graph.matmul"(%x, %w) {transpose_b = true} : (tensor<1x4096xf16>, tensor<4096x4096xf16>) -> tensor<1x4096xf16>
   return %0 : tensor<1x4096xf16>
 }
 
@@ -118,7 +130,7 @@ func.func @main(%x: tensor<500x64xf32>, %i: tensor<300x1xi64>, %u: tensor<300x64
 // WAVE64: amdgpu.mfma 16x16x16
 // WAVE32: amdgpu.wmma 16x16x16
 // ALL: func.func @main
-func.func @main(%x: tensor<1x64x16x16xf16>, %w: tensor<64x32x4x4xf16>) -> tensor<1x32x32x32xf16> {
-  %0 = "graph.conv_transpose"(%x, %w) {strides = [2, 2], dilations = [1, 1], pads = [1, 1], size = [32, 32], groups = 1, layout = "nchw"} : (tensor<1x64x16x16xf16>, tensor<64x32x4x4xf16>) -> tensor<1x32x32x32xf16>
+func.func @main(%x: tensor<1x16x16x64xf16>, %w: tensor<4x4x64x32xf16>) -> tensor<1x32x32x32xf16> {
+  %0 = "graph.conv_transpose"(%x, %w) {strides = [2, 2], dilations = [1, 1], pads = [1, 1], size = [32, 32], groups = 1, layout = "nhwc"} : (tensor<1x16x16x64xf16>, tensor<4x4x64x32xf16>) -> tensor<1x32x32x32xf16>
   return %0 : tensor<1x32x32x32xf16>
 }
