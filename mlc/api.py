@@ -34,8 +34,6 @@ def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mappi
     """
     import sys
 
-    from mlc.load import executable
-
     first, *also = Target.parse_all(target) if isinstance(target, str) else (target,)
     options = CompileOptions(
         target=first,
@@ -47,8 +45,7 @@ def compile(model: "ModelSource", target: str | Target = "cpu", *, shapes: Mappi
         allow_tf32=allow_tf32,
     )
     with Progress("compiling", show=sys.stderr.isatty() if progress is None else progress) as report:
-        artifact = build(model, options, cached=cache, report=report).artifact
-    return executable(artifact, threads)
+        return build_to_run(model, options, threads, cached=cache, report=report)[1]
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,16 @@ def build(model: "ModelSource | LoadedModel", options: CompileOptions, *, cached
         name = Path(fspath(model)).name if isinstance(model, str | PathLike) else "(in memory)"
         cache.put(key, artifact.save, {"model": name, "target": Target.name_all(options.targets)})
     return Built(artifact)
+
+
+def build_to_run(model: "ModelSource | LoadedModel", options: CompileOptions, threads: int | None = None, *, cached: bool = True,
+                 report: Report = ignore) -> "tuple[Built, Executable]":
+    """As `build`, and loads it. What this machine lacks to run it is said before the compile."""
+    from mlc.load import check_machine, executable
+
+    check_machine(options.targets)
+    built = build(model, options, cached=cached, report=report)
+    return built, executable(built.artifact, threads)
 
 
 def _open_cache(model: "ModelSource | LoadedModel", options: CompileOptions,

@@ -112,12 +112,11 @@ class Jit:
         return {name for name in known if name in values}
 
     def _compile(self, values: Mapping[str, Any], fixed: frozenset[str]) -> "Executable":
-        from mlc.api import build
-        from mlc.load import executable
+        from mlc.api import build_to_run
 
         options = replace(self._asked, shapes={name: _shapes(value) for name, value in values.items() if name not in fixed},
                           values={name: value for name, value in values.items() if name in fixed})
-        return executable(build(self._model, options, cached=self._cache).artifact, self._threads)
+        return build_to_run(self._model, options, self._threads, cached=self._cache)[1]
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mlc.artifact import Artifact, read_artifact
 from mlc.errors import TargetError
 from mlc.runtime.executor import Executable, Program
+from mlc.target import Target
 
-# Target family -> what makes a Program of (artifact, threads). By name: a runtime is imported when an artifact for it is loaded.
+# Target family -> what makes a Program of (artifact, threads), and has `check(targets)`; imported when one is needed.
 _RUNTIMES = {
     "cpu": "mlc.backends.cpu.runtime:CpuProgram",
     "cuda": "mlc.backends.cuda.runtime:CudaProgram",
@@ -28,13 +30,23 @@ def load(path: str | os.PathLike[str], threads: int | None = None, verify: bool 
 
 def executable(artifact: Artifact, threads: int | None = None) -> Executable:
     """As `load`, for an artifact that is already in memory."""
-    family = artifact.target.partition(":")[0]
+    make: Callable[[Artifact, int | None], Program] = _runtime(artifact.target)
+    return Executable(artifact, make(artifact, threads))
+
+
+def check_machine(targets: Sequence[Target]) -> None:
+    """Before a compile for `targets`, of one kind, whose result shall run here: raises TargetError if it could not be loaded."""
+    _runtime(str(targets[0])).check(targets)
+
+
+def _runtime(target: str) -> Any:
+    """The class that makes a Program of an artifact for a target."""
+    family = target.partition(":")[0]
     if family not in _RUNTIMES:
-        raise TargetError(f"the artifact is for target {artifact.target!r}, expected one of {', '.join(_RUNTIMES)}")
+        raise TargetError(f"the artifact is for target {target!r}, expected one of {', '.join(_RUNTIMES)}")
     module, _, name = _RUNTIMES[family].partition(":")
     try:
-        make: Callable[[Artifact, int | None], Program] = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except ImportError as e:
-        raise TargetError(f"no runtime for target {artifact.target!r} in this installation: {e}",
+        raise TargetError(f"no runtime for target {target!r} in this installation: {e}",
                           hint="compiling for a target needs only mlc; running needs the vendor's runtime package as well") from e
-    return Executable(artifact, make(artifact, threads))

@@ -14,10 +14,11 @@ from fake_cuda import FakeCuda
 from fake_plans import X, artifact
 from onnx import TensorProto, helper
 
+import mlc
 from mlc.cli.jobs import bench, doctor
 from mlc.cli.jobs import run as run_job
 from mlc.cli.main import run
-from mlc.errors import OptionError
+from mlc.errors import OptionError, TargetError
 
 
 def quiet(stage: str, done: int, total: int) -> None:
@@ -86,6 +87,19 @@ def test_without_a_gpu(saved: Path, verb: str, capsys: pytest.CaptureFixture[str
     assert run([name, str(saved), *flags]) == 1
     said = capsys.readouterr().err
     assert "hint:" in said and any(word in said for word in ("not installed", "not on this machine", "no NVIDIA GPU", "NO_DEVICE"))
+
+
+@pytest.mark.parametrize("target", ["cuda:sm_90a", "rocm:gfx942"])
+def test_nothing_is_compiled_to_be_run_on_a_gpu_that_is_not_here(target: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("mlc.api.build", never)
+    for start in (lambda: mlc.compile(model, target), lambda: mlc.jit(model, target)(np.zeros((2, 3), np.float32))):
+        with pytest.raises(TargetError):
+            start()
 
 
 def test_profile_needs_a_gpu(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from mlc.artifact import ALIGN, Artifact, aligned_empty
 from mlc.backends.cpu.elf import LoadedCode
 from mlc.backends.cpu.team import lease
 from mlc.errors import ArtifactError, OptionError, TargetError
+from mlc.target import Target
 
 _SYNC_BYTES = 128
 _MAX_THREADS = 1024
@@ -71,6 +72,11 @@ class CpuProgram:
         self._sync_address = _address(self._sync)
         self._lock = threading.Lock()  # the arena, the tables and the sync block serve one call at a time
         _programs.add(self)
+
+    @staticmethod
+    def check(targets: Sequence[Target]) -> None:
+        """Raises TargetError if this machine lacks what code for a target needs."""
+        _check_machine(targets[0].features)
 
     def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         """See `mlc.runtime.executor.Program`."""

@@ -1,5 +1,6 @@
 """Runs a CUDA artifact in this process: finds the GPU it was compiled for, and leaves the rest to `gpu_program`."""
 
+from collections.abc import Sequence
 from typing import cast
 
 from mlc.artifact import Artifact
@@ -7,6 +8,7 @@ from mlc.backends.cuda.device import CudaDevice, choose_gpu
 from mlc.backends.cuda.driver_api import Driver
 from mlc.errors import ArtifactError
 from mlc.runtime.gpu_program import GpuProgram
+from mlc.target import Target
 
 
 class CudaProgram(GpuProgram):
@@ -25,3 +27,8 @@ class CudaProgram(GpuProgram):
         driver = Driver()
         driver.require(cast("tuple[int, int]", needed), f", or compile the model with the ptxas of CUDA {driver.version[0]}")
         super().__init__(artifact, CudaDevice(driver, choose_gpu(driver, artifact.target)))
+
+    @staticmethod
+    def check(targets: Sequence[Target]) -> None:
+        """Raises TargetError if the bindings, the driver or a GPU that runs code for one of `targets` is missing."""
+        choose_gpu(Driver(), str(targets[0]))

@@ -1,10 +1,13 @@
 """Runs a ROCm artifact in this process: finds a GPU that it holds code for, and leaves the rest to `gpu_program`."""
 
+from collections.abc import Sequence
+
 from mlc.artifact import Artifact
 from mlc.backends.rocm.device import HipDevice, choose_gpu
 from mlc.backends.rocm.hip_api import Hip
 from mlc.backends.rocm.variants import architectures, variant
 from mlc.runtime.gpu_program import GpuProgram
+from mlc.target import Target
 
 
 class RocmProgram(GpuProgram):
@@ -18,3 +21,8 @@ class RocmProgram(GpuProgram):
         hip = hip or Hip()
         gpu = choose_gpu(hip, architectures(artifact))
         super().__init__(variant(artifact, gpu.arch), HipDevice(hip, gpu))
+
+    @staticmethod
+    def check(targets: Sequence[Target]) -> None:
+        """Raises TargetError if HIP or a GPU that runs code for one of `targets` is missing."""
+        choose_gpu(Hip(), [target.arch for target in targets])

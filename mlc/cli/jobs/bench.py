@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mlc.api import build
+from mlc.api import build_to_run
 from mlc.cli.jobs.common import Answer, Request, allows_tf32, make_inputs, options_of
 from mlc.errors import OptionError, ResourceError
-from mlc.load import executable, load
+from mlc.load import load
 from mlc.progress import Report
 from mlc.runtime.executor import Executable
 from mlc.runtime.gpu_profile import CommandTime, chrome_trace
@@ -30,7 +30,7 @@ def job(request: Request, report: Report) -> Answer:
     if Path(request["model"]).suffix == ".mlc":
         exe = load(request["model"], threads)
     else:
-        exe = executable(build(request["model"], options_of(request), cached=request["cache"], report=report).artifact, threads)
+        _, exe = build_to_run(request["model"], options_of(request), threads, cached=request["cache"], report=report)
     if request["profile"] is not None and exe.device is None:  # said before anything is measured
         raise OptionError(f"--profile: the model is for target {exe.target!r}, which is no GPU", hint="it shows the time of GPU kernels")
     inputs = make_inputs(exe, request["inputs"], request["seed"])

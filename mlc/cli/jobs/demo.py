@@ -7,13 +7,12 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
-from mlc.api import build
+from mlc.api import build_to_run
 from mlc.cli.jobs.bench import measure
 from mlc.cli.jobs.common import Answer, Request, options_of, summary
 from mlc.cli.jobs.compare import compare
 from mlc.cli.jobs.reference import ort_reference
 from mlc.errors import ResourceError
-from mlc.load import executable
 from mlc.progress import Report
 
 TOPOLOGY = "backend/test/data/light/light_resnet50.onnx"
@@ -28,8 +27,7 @@ def job(request: Request, report: Report) -> Answer:
         report("make the network", 0, 0)
         _write(resnet50(), path)
     threads = request["threads"] or len(os.sched_getaffinity(0))
-    built = build(path, options_of(request), cached=request["cache"], report=report)
-    exe = executable(built.artifact, threads)
+    built, exe = build_to_run(path, options_of(request), threads, cached=request["cache"], report=report)
     inputs = exe.random_inputs(SEED)
     report("ONNX Runtime", 0, 0)
     peer = ort_reference(str(path), optimise=True, threads=threads)

@@ -7,14 +7,13 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from mlc.api import build
-from mlc.cli.jobs.common import Answer, Request, allows_tf32, build_of, make_inputs, options_of
+from mlc.api import build_to_run
+from mlc.cli.jobs.common import Answer, Request, allows_tf32, make_inputs, options_of
 from mlc.cli.jobs.compare import Difference, compare
 from mlc.cli.jobs.reference import Reference, make_reference
 from mlc.cli.jobs.run import flatten
 from mlc.errors import ResourceError
 from mlc.frontend.onnx.nodes import op_name
-from mlc.load import executable
 from mlc.progress import Report
 
 PROTOBUF_LIMIT = 2 << 30
@@ -22,7 +21,7 @@ PROTOBUF_LIMIT = 2 << 30
 
 def job(request: Request, report: Report) -> Answer:
     """request: model, inputs, seed, reference, rtol, atol, per_node, threads, and what `params.compiling` adds."""
-    exe = executable(build_of(request, report).artifact, request["threads"])
+    _, exe = build_to_run(request["model"], options_of(request), request["threads"], cached=request["cache"], report=report)
     inputs = make_inputs(exe, request["inputs"], request["seed"])
     report("reference", 0, 0)
     reference = make_reference(request["reference"], request["model"])
@@ -64,7 +63,7 @@ class Divergence:
         marked = ModelProto()
         marked.CopyFrom(self.model)
         marked.graph.output.extend(tensors)
-        exe = executable(build(marked, options_of(self.request), cached=False, report=self.report).artifact, self.request["threads"])
+        _, exe = build_to_run(marked, options_of(self.request), self.request["threads"], cached=False, report=self.report)
         reference: Reference = make_reference(self.request["reference"], self.request["model"], marked)
         expected = dict(zip([o.name for o in marked.graph.output], reference.run(self.inputs), strict=True))
         found = exe.run(self.inputs)
