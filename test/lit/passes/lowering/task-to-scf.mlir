@@ -228,3 +228,29 @@
   }) {extents = [12, 32]} : () -> ()
   "task.end"() : () -> ()
 }) {sym_name = "finished", grid = [], inputs = 2} : () -> ()
+
+// -----
+
+// A place that is a constant and the lanes' index, whichever comes first, is one load of a vector.
+// CHECK-LABEL: func.func @places(
+// CHECK-NOT: vector.gather
+// CHECK-COUNT-2: vector.load
+// CHECK-NOT: vector.gather
+// CHECK: return
+"task.kernel"() ({
+^bb0(%x: memref<4x40xf32>, %y: memref<4x32xf32>):
+  "task.foreach"() ({
+  ^bb1(%i: index, %j: index):
+    %four = arith.constant 4 : index
+    %left = arith.addi %four, %j : index
+    %wide = arith.index_cast %left : index to i64
+    %narrow = arith.index_cast %wide : i64 to index
+    %right = arith.addi %j, %four : index
+    %v = memref.load %x[%i, %narrow] : memref<4x40xf32>
+    %w = memref.load %x[%i, %right] : memref<4x40xf32>
+    %r = arith.mulf %v, %w : f32
+    "task.store"(%r, %y, %i, %j) {map = affine_map<(i, j) -> (i, j)>} : (f32, memref<4x32xf32>, index, index) -> ()
+    "task.yield"() : () -> ()
+  }) {extents = [4, 32]} : () -> ()
+  "task.end"() : () -> ()
+}) {sym_name = "places", grid = [], inputs = 1} : () -> ()
