@@ -117,7 +117,8 @@ class ForeachOp(TaskOp, name="foreach"):
     that box; what is beyond is left out, or, on CPUs, the last vector of a row is moved back inside. Several workers may share the
     reduction of a point, and join their parts, if the reduction is associative. `columns` are dimensions of the extents that lie along
     the map's second dimension instead of the first; a reduction is then one thread's. In a kernel with rows (`gpu.rows`), where threads
-    share a row, all of them do an op that has one point per row, and the first of them stores it to memory.
+    share a row, all of them do an op that has one point per row, and the first of them stores it to memory. Without a map, on a GPU, it
+    is done by the threads that hold the product's sums which it reads, of level "register".
 
     Example:
       "task.foreach"() ({

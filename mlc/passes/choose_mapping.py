@@ -7,6 +7,8 @@ from mlc.dialects._ext import to_attr
 from mlc.ir.mlir import ir
 from mlc.layout.registers import Registers
 from mlc.passes.gpu.block import HALVES
+from mlc.passes.gpu.hopper.finish import finished_by
+from mlc.passes.gpu.hopper.plan import WarpGroupPlan
 from mlc.passes.gpu.mapping import launches
 from mlc.passes.gpu.mapping.foreaches import LEAST, MOST, map_of, threads_wanted
 from mlc.passes.gpu.mapping.kernel import Kernel
@@ -55,7 +57,8 @@ def _choose_threads(kernel: Kernel) -> None:
     pad_rows(kernel)
     wide = schedule_stream(kernel) or schedule_warpgroups(kernel)
     products = {} if wide else schedule_products(kernel, MOST)
-    bodies = {op: Body(op, kernel.memory) for op in kernel.named("task.foreach")}
+    finished = finished_by(kernel.named("task.mma")[0]) if isinstance(wide, WarpGroupPlan) else set()
+    bodies = {op: Body(op, kernel.memory) for op in kernel.named("task.foreach") if op not in finished}
     threads = wide.workers if wide else max([plan.threads for plan in products.values()], default=0)
     if not threads:
         wanted = [threads_wanted(kernel, b) for op, b in bodies.items() if op.opview.py("map") is None]

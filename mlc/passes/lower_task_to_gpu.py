@@ -16,6 +16,7 @@ from mlc.passes.gpu.contraction import Product, product_of
 from mlc.passes.gpu.fma import FmaProduct
 from mlc.passes.gpu.fma_plan import FmaPlan, Shape
 from mlc.passes.gpu.foreach import MappedForeach
+from mlc.passes.gpu.hopper.finish import Finish, finished_by
 from mlc.passes.gpu.hopper.plan import PREFIX as WARPGROUPS
 from mlc.passes.gpu.hopper.plan import RESERVED, WarpGroupPlan, result_bytes, warpgroup_plan
 from mlc.passes.gpu.hopper.product import WarpGroupProduct
@@ -66,6 +67,8 @@ class _Kernel:
         arguments = list(self.body.arguments)
         self.buffers, self.indices = arguments[:len(arguments) - len(self.grid)], arguments[len(arguments) - len(self.grid):]
         self.wide = self._warpgroups()
+        multiplied = [v.operation for v in self.body.operations if v.operation.name == "task.mma"]
+        self.finished = finished_by(multiplied[0]) if isinstance(self.wide, WarpGroupPlan) else set[ir.Operation]()
 
     def _warpgroups(self) -> WarpGroupPlan | Streaming | None:
         """The plan of the kernel's one product, or of its streamed softmax, where that is one of warpgroups."""
@@ -139,7 +142,7 @@ class _Kernel:
 
     def _keep(self, team: Block) -> None:
         """What the kernel's loops repeat is loaded ahead of them; weights ahead of all else."""
-        foreaches = [op for op in operations(self.kernel) if op.name == "task.foreach"]
+        foreaches = [op for op in operations(self.kernel) if op.name == "task.foreach" and op not in self.finished]
         emitters = [e for e in (MappedForeach(op, team) for op in foreaches) if e.kept]
         if not emitters:
             return
@@ -159,7 +162,7 @@ class _Kernel:
                 if begins and op.name in ("task.alloc", "task.foreach", "task.mma", "task.stream"):
                     emitters, begins = self._phase(ops[i:], team), False
                 match op.name:
-                    case "task.foreach":
+                    case "task.foreach" if op not in self.finished:
                         reads, writes = _touched(op)
                         if not (reads <= team.constants and writes <= team.registers.keys()):
                             team.wait()
@@ -184,7 +187,7 @@ class _Kernel:
                     case "scf.for":
                         self._loop(op, team, overlaps, maps)
                         begins = True
-                    case "task.alloc" | "task.end" | "scf.yield":  # buffers are the phase's
+                    case "task.alloc" | "task.end" | "scf.yield" | "task.foreach":  # buffers are the phase's, a finish its product's
                         continue
                     case _:
                         if begins:
@@ -198,7 +201,8 @@ class _Kernel:
                 self._alloc(op, team)
             elif op.name.startswith("arith."):
                 clone(op, team.env)
-        emitters = {op: emitter for op in phase if op.name == "task.foreach" and (emitter := MappedForeach(op, team)).early}
+        foreaches = [op for op in phase if op.name == "task.foreach" and op not in self.finished]
+        emitters = {op: emitter for op in foreaches if (emitter := MappedForeach(op, team)).early}
         for emitter in emitters.values():
             team.wait()
             emitter.load_early()
@@ -228,7 +232,8 @@ class _Kernel:
     def _mma(self, op: ir.Operation, team: Block, overlaps: Mapping[ir.Value, set[ir.Value]], maps: Sequence[ir.Value]) -> None:
         view = op.opview
         if isinstance(self.wide, WarpGroupPlan):
-            WarpGroupProduct(op, self.wide, team, view.py("workspace"), result_bytes(op), maps).emit()
+            finish = next((Finish(f, op.operands[2], team, self.wide.staging) for f in self.finished), None)
+            WarpGroupProduct(op, self.wide, team, view.py("workspace"), result_bytes(op), maps, finish).emit()
             team.barrier()
             return
         product = product_of(op, team.memory)

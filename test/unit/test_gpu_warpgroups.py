@@ -17,7 +17,7 @@ from mlc.backends.cuda.assemble import assembly, cubins
 from mlc.backends.cuda.lower import lower_kernels
 from mlc.backends.gpu_plan import add_tensor_maps
 from mlc.dialects import graph
-from mlc.dtypes import BF16
+from mlc.dtypes import BF16, BY_NAME
 from mlc.ir.context import make_context
 from mlc.ir.mlir import ir
 from mlc.layout.linear import Linear
@@ -94,16 +94,31 @@ def test_batches() -> None:
     agrees(simulated(a, b)[0], a.astype(np.float32) @ b.astype(np.float32))
 
 
-def test_what_follows_in_the_kernel_runs_on_all_consumers() -> None:
-    a, b, bias, rest = halves(256, 128), halves(128, 256, seed=1), halves(256, seed=2), halves(256, 256, seed=3)
+FOLLOWED = {  # tile, (m, n, k), dtype of the residual and the result, whether it is done on the sums in registers
+    "two warpgroups": ((128, 128), (256, 256, 128), np.float16, True),
+    "64 rows by wide ones": ((64, 192), (128, 384, 128), np.float16, True),
+    "blocks of two times 64 rows": ((256, 64), (256, 128, 192), np.float16, True),
+    "ragged rows and columns": ((125, 64), (250, 200, 136), np.float16, True),
+    "results of 32 bits": ((128, 128), (128, 256, 128), np.float32, True),
+    "columns of no whole runs of four lanes": ((128, 72), (128, 144, 128), np.float16, False),
+    "columns that begin anywhere": ((128, 64), (128, 204, 128), np.float16, False),
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_what_follows_in_the_kernel_runs_on_all_consumers(name: str) -> None:
+    tile, (m, n, k), dtype, in_registers = FOLLOWED[name]
+    a, b, bias, rest = halves(m, k), halves(n, k, seed=1), halves(n, seed=2), halves(m, n, seed=3, dtype=dtype)
 
     def build(a: Any, b: Any, bias: Any, rest: Any) -> Any:
-        product = graph.matmul(a, b, transpose_a=False, transpose_b=False)
-        return graph.elementwise("add", graph.elementwise("relu", graph.elementwise("add", product, bias)), rest)
+        product = graph.elementwise("add", graph.matmul(a, b, transpose_a=False, transpose_b=True), bias)
+        wide = graph.cast(graph.elementwise("relu", product), to=BY_NAME[str(rest.type.element_type)])
+        return graph.elementwise("add", wide, rest)
 
-    simulated = compile_gpu(build, a, b, bias, rest, schedule=tiled(128, 128))
+    simulated = compile_gpu(build, a, b, bias, rest, schedule=tiled(*tile))
     assert on_warpgroups(simulated) and len(simulated.kernels) == 1
-    agrees(simulated(a, b, bias, rest)[0], np.maximum(a.astype(np.float32) @ b.astype(np.float32) + bias, 0) + rest, 4e-3)
+    assert ('level = "register"' in simulated.task) == in_registers
+    agrees(simulated(a, b, bias, rest)[0], np.maximum(a.astype(np.float32) @ b.T.astype(np.float32) + bias, 0) + rest, 4e-3)
 
 
 def test_row_reductions_follow() -> None:

@@ -91,9 +91,9 @@ def choose_warpgroups(op: ir.Operation, product: Product, alignment: Mapping[ir.
 
 
 def result_bytes(op: ir.Operation) -> int:
-    """Bytes of a task.mma's result in shared memory; 0 where it goes elsewhere."""
+    """Bytes of a task.mma's result in shared memory; 0 where it goes elsewhere, or stays in registers."""
     c = op.operands[2]
-    if not is_shared(c):
+    if not is_shared(c) or c.owner.opview.py("level") == "register":
         return 0
     pitch, shape = c.owner.opview.py("pitch"), list(c.type.shape)
     return (volume(shape[:-1]) * pitch if pitch else volume(shape)) * element_bytes(c)

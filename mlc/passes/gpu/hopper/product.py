@@ -25,6 +25,7 @@ from mlc.passes.gpu.hopper.emit import (
     when,
     xor,
 )
+from mlc.passes.gpu.hopper.finish import Finish
 from mlc.passes.gpu.hopper.mbarrier import Barrier, Position, Ring
 from mlc.passes.gpu.hopper.operand import Boxes
 from mlc.passes.gpu.hopper.plan import GROUP, WarpGroupPlan
@@ -40,11 +41,12 @@ class WarpGroupProduct:
     """Emits one task.mma at the insertion point, for all threads of a block.
 
     maps: pointers to the tensor maps of the plan's left and right factor. workspace: bytes; result_bytes: of c, if it lies there too.
+    finish: what is done with the sums where they are, instead of storing them.
     """
 
     def __init__(self, op: ir.Operation, plan: WarpGroupPlan, team: Block, workspace: int, result_bytes: int,
-                 maps: Sequence[ir.Value]) -> None:
-        self.op, self.plan, self.team, self.maps = op, plan, team, maps
+                 maps: Sequence[ir.Value], finish: Finish | None = None) -> None:
+        self.op, self.plan, self.team, self.maps, self.finish = op, plan, team, maps, finish
         assert team.dynamic is not None
         shared = memref.ExtractAlignedPointerAsIndexOp(team.dynamic).result
         self.base = advance(shared_pointer(arith.IndexCastOp(i32_type(), shared).result), workspace)
@@ -145,6 +147,9 @@ class WarpGroupProduct:
         zeros = Accumulators.zeros(columns).values * plan.staging.blocks
         _, _, _, *values = loop(0, plan.steps, 1, [*start.values(), start.stage, *zeros], step)
         accumulators = wgmma.finish(_accumulators(columns, values))
+        if self.finish is not None:
+            self.finish.emit(value(rem(thread, GROUP)), first_row, accumulators)
+            return
         nvvm.BarrierOp(barrierId=value(CONSUMERS), numberOfThreads=value(plan.workers))  # all have read the stages
         self._store(thread, first_row, accumulators)
 

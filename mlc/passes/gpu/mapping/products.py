@@ -9,6 +9,7 @@ from mlc.passes.gpu.block import NARROW
 from mlc.passes.gpu.buffers import bytes_of
 from mlc.passes.gpu.contraction import Product, is_vector, product_of
 from mlc.passes.gpu.fma_plan import FmaPlan, choose_fma, fma_product, fma_warps
+from mlc.passes.gpu.hopper.finish import finishing
 from mlc.passes.gpu.hopper.plan import ALIGNMENT, WarpGroupPlan, choose_warpgroups
 from mlc.passes.gpu.hopper.streaming import Streaming, choose_streaming
 from mlc.passes.gpu.mapping.kernel import CROSSING, Kernel
@@ -52,11 +53,22 @@ def schedule_warpgroups(kernel: Kernel) -> WarpGroupPlan | None:
     plan = choose_warpgroups(op, product, kernel.aligned, target, target.shared_bytes - others, volume(kernel.grid))
     if plan is None:
         return None
+    if finishing(op, plan.staging, kernel.aligned) is not None:
+        keep_sums(kernel, op)
     op.attributes["atom"], op.attributes["step"] = to_attr(plan.atom), to_attr(plan.staging.step)
     op.attributes["warps"], op.attributes["stages"] = to_attr([plan.workers // target.warp, 1, 1]), to_attr(plan.stages)
     if len(kernel.grid) > 1 and volume(kernel.grid) > target.sms and kernel.grid[-2] > BAND:
         kernel.op.attributes["band"] = to_attr(BAND)
     return plan
+
+
+def keep_sums(kernel: Kernel, op: ir.Operation) -> None:
+    """Leaves a product's result in the registers of the threads that make it, which is less than its stages leave room for."""
+    alloc = op.operands[2].owner
+    alloc.attributes["level"] = to_attr("register")
+    if "pitch" in alloc.attributes:
+        del alloc.attributes["pitch"]
+    kernel.memory.strides.pop(op.operands[2], None)
 
 
 def schedule_products(kernel: Kernel, most: int) -> dict[ir.Operation, MmaPlan | FmaPlan]:

@@ -1,13 +1,13 @@
-// A large product of two arguments goes to warpgroups; its sums and the stages share memory, what follows runs on the consumers.
+// A large product of two arguments goes to warpgroups; its sums stay in registers, where what follows takes them.
 // RUN: %mlc-opt %s --choose-mapping --target=cuda:sm_90a | filecheck %s
 // RUN: %mlc-opt %s --choose-mapping --target=cuda:sm_90 | filecheck %s --check-prefix WARPS
 // RUN: %mlc-opt %s --choose-mapping --lower-task-to-gpu --target=cuda:sm_90a | filecheck %s --check-prefix GPU
 
-// CHECK: "task.alloc"() {level = "shared", offset = 0 : i64, pitch = 136 : i64}
+// CHECK: "task.alloc"() {level = "register"}
 // CHECK: "task.mma"
 // CHECK-SAME: atom = "wgmma.m64k16"
 // CHECK-SAME: stages = 3 : i64, step = 64 : i64, warps = [8, 1, 1], workspace = 0 : i64
-// CHECK: map = #task.map<repeat(16, 1) * spatial(256, 1) * repeat(4, 1)>
+// CHECK: {extents = [128, 128]}
 // CHECK: band = 8 : i64
 // CHECK-SAME: threads = 288 : i64
 
@@ -24,7 +24,8 @@
 // GPU: nvvm.mbarrier.init
 // GPU: nvvm.griddepcontrol wait
 // GPU: wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16
-// GPU: nvvm.barrier id
+// GPU: gpu.shuffle xor
+// GPU: vector.store {{.*}} vector<8xf16>
 // GPU: nvvm.cp.async.bulk.tensor.shared.cluster.global {{.*}}, %[[A]]
 // GPU-COUNT-2: nvvm.cp.async.bulk.tensor.shared.cluster.global {{.*}}, %[[B]]
 // GPU: gpu.barrier
