@@ -1,9 +1,13 @@
 """Element types: the one table that ties ONNX codes, numpy dtypes, MLIR spelling and in-memory storage together."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class DType:
         return self.name
 
 
-def _t(name: str, onnx: int, numpy: object, kind: str, bits: int, storage: str) -> DType:
-    return DType(name, onnx, np.dtype(numpy), kind, bits, storage)  # type: ignore[arg-type]
+def _t(name: str, onnx: int, numpy: "DTypeLike", kind: str, bits: int, storage: str) -> DType:
+    return DType(name, onnx, np.dtype(numpy), kind, bits, storage)
 
 
 F32 = _t("f32", 1, np.float32, "f", 32, "f32")

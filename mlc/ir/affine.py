@@ -28,7 +28,8 @@ def to_linear(expr: ir.AffineExpr, dims: int) -> Linear | None:
 def map_to_linear(affine_map: ir.AffineMap) -> list[Linear] | None:
     """All results of a map, or None if one is not linear."""
     results = [to_linear(e, affine_map.n_dims) for e in affine_map.results]
-    return None if any(r is None for r in results) else results  # type: ignore[return-value]
+    linear = [r for r in results if r is not None]
+    return linear if len(linear) == len(results) else None
 
 
 def from_linear(indices: Sequence[Linear], dims: int) -> ir.AffineMap:

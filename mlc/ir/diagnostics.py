@@ -153,7 +153,7 @@ def parse_module(text: str | bytes, context: ir.Context, *, name: str = STRING_B
     """Parses text or bytecode; raises DiagnosticError with `name` as the file."""
     with capture(context) as found:
         try:
-            return ir.Module.parse(text, context)  # type: ignore[arg-type]
+            return ir.Module.parse(text, context)
         except ir.MLIRError:
             problem = found or [Diagnostic("error", f"MLIR cannot parse this and does not say why; {GENERIC_FORM}", Place(STRING_BUFFER))]
             raise DiagnosticError([_explain(d).in_file(name) for d in problem]) from None

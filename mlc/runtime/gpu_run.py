@@ -255,7 +255,7 @@ def _partition(steps: Sequence[Step]) -> tuple[Node, ...]:
             run.append(step)
             continue
         close()
-        match step:
+        match step:  # what holds steps holds nodes from here on, which the type does not say
             case ForStep():
                 step = ForStep(step.var, step.start, step.stop, step.step, _partition(step.body))  # type: ignore[arg-type]
             case WhileStep():

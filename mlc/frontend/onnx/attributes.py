@@ -73,7 +73,7 @@ def check_attributes(node: NodeProto, schema: onnx.defs.OpSchema, label: str) ->
         kind, wanted = kind_of(attribute), int(known.type.value)
         # An empty list of an old file has no type to see.
         if kind != wanted and not (kind == AttributeProto.UNDEFINED and wanted in LISTS):
-            found, expected = (AttributeProto.AttributeType.Name(k) for k in (kind, wanted))  # type: ignore[arg-type]
+            found, expected = (AttributeProto.AttributeType.Name(k) for k in (kind, wanted))
             raise ModelError(f"attribute {attribute.name!r} is {found}; the op takes {expected}", node=label)
     present = {attribute.name for attribute in node.attribute}
     for name, known in schema.attributes.items():

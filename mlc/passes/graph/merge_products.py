@@ -37,17 +37,17 @@ def _merge(op: Any, known: Known) -> ir.Value | None:
     siblings.sort(key=lambda u: order[u.operation])
     if len(siblings) < 2 or siblings[0].operation != op.operation:
         return None
-    biases = [_bias(s, known) for s in siblings]
-    with_bias = all(b is not None for b in biases)
-    outs = [result(b[0]) if with_bias and b is not None else result(s) for s, b in zip(siblings, biases)]
+    biases = [b for b in (_bias(s, known) for s in siblings) if b is not None]
+    with_bias = len(biases) == len(siblings)
+    outs = [result(add) for add, _ in biases] if with_bias else [result(s) for s in siblings]
     for s in siblings:
         _before(operand(s, 1), op.operation, known)
-    for b in biases if with_bias else []:
-        _before(b[1], op.operation, known)  # type: ignore[index]
+    for _, bias in biases if with_bias else []:
+        _before(bias, op.operation, known)
     weights = [operand(s, 1) for s in siblings]
     whole = matmul(x, concat(*weights, axis=1))
     if with_bias:
-        whole = elementwise("add", whole, concat(*[reshape(b[1], shape=[size(b[1])]) for b in biases], axis=0))  # type: ignore[index]
+        whole = elementwise("add", whole, concat(*[reshape(bias, shape=[size(bias)]) for _, bias in biases], axis=0))
     start, last = 0, rank(whole) - 1
     parts = []
     for w in weights:

@@ -39,7 +39,8 @@ def _reduce(x: Value) -> tuple[Value, Value, Value]:
     a = x.abs()
     hard = ((a >= _LARGE) | (n.ne(0.0) & (r.abs() < _LITTLE))) & (a < inf)
     result = r, rest, sum_.as_bits()
-    return tuple(hard.choose(slow, fast) for slow, fast in zip(if_any(hard, lambda: _reduce_exactly(x), result), result))  # type: ignore
+    r, rest, quadrant = (hard.choose(slow, fast) for slow, fast in zip(if_any(hard, lambda: _reduce_exactly(x), result), result))
+    return r, rest, quadrant
 
 
 def _reduce_exactly(x: Value) -> tuple[Value, Value, Value]:

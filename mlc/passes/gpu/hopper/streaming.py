@@ -109,12 +109,13 @@ def streaming(sides: Sequence[Side], extents: Sequence[int], columns: Sequence[i
     step = min(LONG_STEP if max(across, deep) <= LONG_STEP else SHORT_STEP, -(-keys // 16) * 16)
     sizes = [*extents[:n], step, extents[depth]]
     groups = 1 if count <= wgmma.ROWS else 2
-    tiles = (panels_of(q, sizes, extents, rows, depth, wgmma.operand(groups * wgmma.ROWS, deep, True)),
-             panels_of(k, sizes, extents, [key], depth, wgmma.operand(step, deep, True)),
-             panels_of(v, sizes, extents, [key], wide[0], wgmma.operand(across, step, False)))
-    if tiles[0] is None or tiles[1] is None or tiles[2] is None:
+    tile_q, tile_k, tile_v = (
+        panels_of(q, sizes, extents, rows, depth, wgmma.operand(groups * wgmma.ROWS, deep, True)),
+        panels_of(k, sizes, extents, [key], depth, wgmma.operand(step, deep, True)),
+        panels_of(v, sizes, extents, [key], wide[0], wgmma.operand(across, step, False)))
+    if tile_q is None or tile_k is None or tile_v is None:
         return None
-    return Streaming(*tiles, count, keys, step)  # type: ignore[misc]
+    return Streaming(tile_q, tile_k, tile_v, count, keys, step)
 
 
 def stream_plan(op: ir.Operation) -> Streaming | None:
