@@ -189,17 +189,19 @@ class Builder:
         return self.kernel([t for t, _ in inputs], [(dtype, shape) for dtype, shape, _ in outs], whole)
 
     def gather_compute(self, shape: Sequence[int], dtype: DType, reads: Sequence[tuple[Tensor, IndexFn]], tables: Sequence[Tensor],
-                       body: Callable[..., Scalar], zeros_before: Sequence[int] | None = None) -> Tensor:
+                       body: Callable[..., Scalar], before: Sequence[int] | None = None, zeros: bool = True) -> Tensor:
         """`compute` whose body may also `load` from `tables` at data-dependent indices.
 
-        zeros_before: says that the body is the one table with zeros around it, so many before each dimension (`tile.pad`).
+        before: says that the body is the one table with one number around it, so many before each dimension (`tile.around`); `zeros`: that
+        the number is zero (`tile.pad`).
         """
         inputs = _unique([*[t for t, _ in reads], *tables])
 
         def nest(*_: Tensor) -> list[Tensor]:
             made = self._generic([(dtype, None)], shape, (), reads, lambda accs, *xs: [body(*xs)])
-            if zeros_before is not None:
-                made[0].value.owner.attributes["tile.pad"] = to_attr([int(n) for n in zeros_before])
+            if before is not None:
+                for name in ("tile.around", "tile.pad")[:1 + zeros]:
+                    made[0].value.owner.attributes[name] = to_attr([int(n) for n in before])
             return made
 
         return self.kernel(inputs, [(dtype, shape)], nest, captures=True)[0]

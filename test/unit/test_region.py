@@ -44,6 +44,6 @@ def test_reads_seen_through_others_are_made_once() -> None:
     seen = inner.through(outer, 3)
     assert seen.indices == (Linear((0, 1, 0), 1), Linear((1, 0, 1), 2)) and seen.value is inner.value
     assert inner.through(outer, 3) is seen and seen.walked == {0, 1, 2} and seen.terms[1] == ((0, 1), (2, 1))
-    node = Node(None, (9, 8), (), [], ["inside"], [], 1, False, pad=(1, 0))  # type: ignore[arg-type]
+    node = Node(None, (9, 8), (), [], ["inside"], [], 1, False, around=(1, 0))  # type: ignore[arg-type]
     assert outer.past_padding(node).indices == (Linear((1, 0, 1), -1), Linear((0, 1, 0), 1))
     assert outer.past_padding(node) is outer.past_padding(node)

@@ -11,7 +11,7 @@ from test_gpu_warpgroups import agrees, halves, on_warpgroups
 
 from mlc.dialects import graph
 from mlc.layout.linear import Linear
-from mlc.passes.gpu.hopper.operand import Side
+from mlc.passes.gpu.hopper.operand import Boxes, Side
 from mlc.passes.tile import window_rows
 
 CASES = {  # batch, channels, size, results, kernel, strides, padding, dilations
@@ -78,8 +78,9 @@ def test_on_other_units(target: str) -> None:
     checked("an image network's first", target)
 
 
-def test_warpgroups_read_overlapping_windows() -> None:
-    """With a weight, whose copy costs nothing; TMA brings a line of windows at once."""
+def test_warpgroups_read_overlapping_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a weight, whose copy costs nothing, and were sectors no matter; TMA brings a line of windows at once."""
+    monkeypatch.setattr(Boxes, "between_sectors", False)
     x, w = halves(1, 3, 224, 224), halves(64, 3, 7, 7, seed=1)
     node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[2, 2], pads=[3] * 4)
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, shape) for name, shape in (("x", x.shape), ("y", (1, 64, 112, 112)))]

@@ -245,7 +245,7 @@ def pad(b: Builder, t: Tensor, low: Sequence[int], high: Sequence[int]) -> Tenso
 
     if t.shape == () or 0 in t.shape:
         return b.compute(shape, t.dtype, [], lambda: b.constant(0, dtype))
-    return b.gather_compute(shape, t.dtype, [], [t], body, zeros_before=low)
+    return b.gather_compute(shape, t.dtype, [], [t], body, before=low)
 
 
 def spatial(shape: Sequence[int], layout: str) -> tuple[int, ...]:

@@ -264,8 +264,8 @@ class PadOp(GraphOp, name="pad"):
             loaded = b.load(x, at)
             return loaded if inside is None else select(inside, loaded, self._fill(b, v))
 
-        zeros = mode == "constant" and not fill and not self.py("value") and min(low, default=0) >= 0 and kept == list(x.shape)
-        return [b.gather_compute(out.shape, out.dtype, fill, [x], element, zeros_before=low if zeros else None)]
+        around = mode == "constant" and not fill and min(low, default=0) >= 0 and kept == list(x.shape)
+        return [b.gather_compute(out.shape, out.dtype, fill, [x], element, low if around else None, zeros=not self.py("value"))]
 
     def _fill(self, b: Builder, v: Sequence[Scalar]) -> Scalar:
         return v[0] if v else b.constant(self.py("value"), self.types[0].dtype)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from mlc.ir.mlir import arith, gpu, ir, memref, scf, vector
 from mlc.layout.mapping import Digit, TaskMap
-from mlc.passes.gpu.block import Block, aligned_lanes, delinearize
+from mlc.passes.gpu.block import WIDEST, Block, aligned_lanes, delinearize
 from mlc.passes.gpu.kept import kept_key, turns
 from mlc.passes.gpu.plan import is_shared
 from mlc.passes.task.body import KINDS, Body, Lanes, combine, neutral
@@ -40,6 +40,12 @@ class ThreadBody(Body):
             return vector.LoadOp(type_, buffer, [at], alignment=lanes.count * element_bytes(access.buffer)).result
         places = [at, *[arith.AddIOp(at, index_constant(i * stride)).result for i in range(1, lanes.count)]]
         return vector.FromElementsOp(type_, [load_scalar(buffer, p) for p in places]).result
+
+    def read_row(self, buffer: ir.Value, at: ir.Value, lanes: Lanes, whole: bool) -> ir.Value:
+        size = lanes.count * element_bytes(buffer)
+        if not whole or self.team.align_of(buffer) % size or size > WIDEST:
+            return super().read_row(buffer, at, lanes, whole)
+        return vector.LoadOp(vector_type(lanes.count, buffer.type.element_type), self.memory.flat[buffer], [at], alignment=size).result
 
     def gather_lanes(self, buffer: ir.Value, places: ir.Value, lanes: Lanes) -> ir.Value:
         type_ = vector_type(lanes.count, buffer.type.element_type)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from mlc.dialects._ext import operations
 from mlc.ir.clone import clone
@@ -26,13 +25,11 @@ class Lanes:
 class Body:
     """Emits the ops of one foreach (or of a region of another op with `extents`) at the insertion point.
 
-    `reduce` is the subclass's, which knows how loops run. anywhere: whether a vector loaded from any element on is one load.
+    `reduce` is the subclass's, which knows how loops run.
 
     accesses: the flat access of each task.load and task.store. reductions: the task.reduce ops. used_as_value: indices that are more than
     addresses. loops: whether there are loops (or branches) inside, which only scalars go through.
     """
-
-    anywhere: ClassVar[bool] = False
 
     def __init__(self, foreach: ir.Operation, memory: Memory, region: int = 0) -> None:
         self.memory = memory
@@ -61,6 +58,10 @@ class Body:
     def read_lanes(self, access: Access, at: ir.Value, stride: int, lanes: Lanes) -> ir.Value:
         """Lanes of a buffer, `stride` elements apart, the first at `at`."""
         return load_lanes(self.memory.flat[access.buffer], at, stride, lanes.count)
+
+    def read_row(self, buffer: ir.Value, at: ir.Value, lanes: Lanes, whole: bool) -> ir.Value:
+        """Neighbouring lanes of a dense buffer from `at`, which is a whole multiple of them if it is so known (`whole`)."""
+        return load_lanes(self.memory.flat[buffer], at, 1, lanes.count)
 
     def gather_lanes(self, buffer: ir.Value, places: ir.Value, lanes: Lanes) -> ir.Value:
         """Lanes of flat memory at a vector of places."""
@@ -139,13 +140,14 @@ class Body:
     def _gather(self, op: ir.Operation, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
         """A data-dependent element: indices are values, perhaps vectors; consecutive ones (the last follows the lanes) are one load."""
         buffer, places = op.operands[0], list(op.operands)[1:]
-        if lanes.count > 1 and places and (offset := _offset_from(places[-1], lanes.index, self.anywhere)) is not None:
+        if lanes.count > 1 and places and (offset := offset_from(places[-1], lanes.index)) is not None:
             rest = [self._value(v, lanes, env) for v in places[:-1]]
             if not any(isinstance(v.type, ir.VectorType) for v in rest):
                 total = arith.AddIOp(env[lanes.index], index_constant(offset)).result  # type: ignore[index]
                 for v, s in zip(rest, row_major(buffer.type.shape)):
                     total = arith.AddIOp(total, arith.MulIOp(v, index_constant(s)).result).result
-                return load_lanes(self.memory.flat[buffer], total, 1, lanes.count)
+                whole = buffer.type.shape[-1] % lanes.count == 0 and offset % lanes.count == 0
+                return self.read_row(buffer, total, lanes, whole)
         indices = [self._value(v, lanes, env) for v in places]
         wide = any(isinstance(v.type, ir.VectorType) for v in indices)
         total = index_constant(0)
@@ -160,8 +162,8 @@ class Body:
         return self.gather_lanes(flat, total, lanes) if wide else load_scalar(flat, total)
 
 
-def _offset_from(value: ir.Value, index: ir.Value | None, either: bool) -> int | None:
-    """C where the value is plainly index + c (or, with `either`, c + index) through casts, else None."""
+def offset_from(value: ir.Value, index: ir.Value | None) -> int | None:
+    """C where the value is plainly index + c (through casts), else None."""
     offset = 0
     while index is not None:
         if value == index:
@@ -169,21 +171,15 @@ def _offset_from(value: ir.Value, index: ir.Value | None, either: bool) -> int |
         owner = value.owner
         if isinstance(owner, ir.Block):
             return None
-        value = owner.operands[0] if len(owner.operands) else value
-        if owner.name == "arith.addi":
-            other = owner.operands[1]
-            if either and _constant(value) is not None:
-                value, other = other, value
-            if (more := _constant(other)) is None:
-                return None
-            offset += more
+        operands = list(owner.operands)
+        constants = [v for v in operands if not isinstance(v.owner, ir.Block) and v.owner.name == "arith.constant"]
+        if owner.name == "arith.addi" and len(constants) == 1:
+            operands.remove(constants[0])
+            offset += constants[0].owner.attributes["value"].value
         elif owner.name != "arith.index_cast":
             return None
+        value = operands[0]
     return None
-
-
-def _constant(value: ir.Value) -> int | None:
-    return None if isinstance(value.owner, ir.Block) or value.owner.name != "arith.constant" else value.owner.attributes["value"].value
 
 
 def combine(name: str, a: ir.Value, b: ir.Value) -> ir.Value:

@@ -1,7 +1,6 @@
 """What a product's sums become before they leave their registers: the task.foreach behind it, done on register tiles."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from mlc.dialects._ext import operations
 from mlc.ir.mlir import ir
@@ -12,8 +11,6 @@ from mlc.passes.task.product import Product, product_of
 
 class Finish(Body):
     """The body of the foreach behind a product, on a vector of sums."""
-
-    anywhere: ClassVar[bool] = True
 
     def __init__(self, mma: ir.Operation, foreach: ir.Operation, memory: Memory, outer: Mapping[ir.Value, ir.Value]) -> None:
         super().__init__(foreach, memory)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from mlc.ir.mlir import arith, ir, scf, vector
 from mlc.layout.mapping import TaskMap
@@ -54,8 +53,6 @@ def nest_of(body: Body) -> Nest:
 
 class Loops(Body):
     """Emits the loops of one foreach at the insertion point; its map says what runs across lanes."""
-
-    anywhere: ClassVar[bool] = True
 
     def __init__(self, foreach: ir.Operation, memory: Memory, outer: Mapping[ir.Value, ir.Value]) -> None:
         super().__init__(foreach, memory)

@@ -62,7 +62,7 @@ def _key(nodes: Sequence[Node], external: set[ir.Value]) -> object:
     def number(value: ir.Value) -> tuple[int, tuple[int, ...], int]:
         return numbers.setdefault(value, len(numbers)), tuple(value.type.shape), element_bytes(value)
 
-    return tuple((n.shape, n.over, n.cost, n.contraction, n.pad, tuple(n.follows.values()), n.stream and n.stream.seen,
+    return tuple((n.shape, n.over, n.cost, n.steady, n.contraction, n.pad, n.around, tuple(n.follows.values()), n.stream and n.stream.seen,
                   tuple((number(r.value), r.indices) for r in n.reads), tuple(number(v) for v in n.captures),
                   tuple((number(v), v in external) for v in n.results)) for n in nodes)
 
@@ -109,7 +109,7 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
     regions = propagate(nodes, sinks, tile, inlined)
     producer = {v: n for n in nodes for v in n.results}
     works = stream_works(nodes, regions, producer, inlined, tile, sinks[-1].shape, rates)
-    if regions is None or None in works or any(inlined.get(n) and n.pad is not None and n.captures[0] in producer for n in nodes):
+    if regions is None or None in works or any(inlined.get(n) and n.around is not None and n.captures[0] in producer for n in nodes):
         return None
     root = sinks[-1]
     blocks = volume([-(-n // t) for n, t in zip(root.shape, tile, strict=True)])
@@ -123,7 +123,8 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
         if node.contraction:
             streams = tally.multiply(node, at)
         else:
-            tally.ops += node_ops(node, at, works) + _inlined_ops(node, at, producer, inlined)
+            lanes = _lanes(node, at, rates)
+            tally.ops += node_ops(node, at, works, lanes) + _inlined_ops(node, at, producer, inlined, lanes)
         if not _load(node, at, producer, inlined, rates, tally.loaded, streams):
             return None
         if set(node.results) & external:
@@ -135,7 +136,8 @@ def evaluate(nodes: Sequence[Node], sinks: Sequence[Node], external: set[ir.Valu
     held = None if any(n.contraction for n in nodes) else _held(nodes, regions, producer, inlined)
     if (turned := turned_bytes(nodes, regions, producer, inlined) if rates.patches else 0) > rates.turned:
         return None
-    price = rates.price(tally.work(blocks, held, turned, *works))
+    far = _far(nodes, external, producer, inlined, rates, {v: moved * blocks for v, moved in tally.loaded.items()})
+    price = rates.price(tally.work(blocks, held, turned, far, *works))
     return None if price is None else Plan(tuple(tile), tuple(bool(inlined.get(n)) for n in nodes), tally.scratch, price)
 
 
@@ -200,12 +202,26 @@ class _Tally:
             self.streamed += outside_bytes * reduced
         return streams
 
-    def work(self, blocks: int, held: Held | None, turned: int, stream: StreamWork | None = None) -> Work:
+    def work(self, blocks: int, held: Held | None, turned: int, far: float, stream: StreamWork | None = None) -> Work:
         """Of `blocks` such blocks. turned: bytes that are copied to a block's memory before they are read."""
         traffic = self.traffic + self.streamed + sum(self.loaded.values())
         return Work(blocks, traffic, self.ops, self.macs, self.tensor_macs, self.scratch + turned,
                     self.staged, self.phases + bool(turned), self.depth, self.streamed, self.sums, self.once, self.wide, held, stream,
-                    self.tiles, self.dots)
+                    self.tiles, self.dots, far)
+
+
+def _far(nodes: Sequence[Node], external: set[ir.Value], producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], rates: Rates,
+         loaded: Mapping[ir.Value, float]) -> float:
+    """Bytes of tensors that no cache holds. loaded: what all blocks load of those that are no factors."""
+    sizes: dict[ir.Value, float] = {}
+    for node in nodes:
+        if node.contraction and not inlined.get(node) and not _read_once(node, producer, inlined):
+            factors = [_source(r, node, producer, inlined)[0].value for r in node.reads]
+            sizes |= {v: volume(v.type.shape) * element_bytes(v) for v in factors if v not in producer}
+        sizes |= {v: volume(node.shape) * element_bytes(v) for v in node.results if v in external}
+    for value, moved in loaded.items():
+        sizes.setdefault(value, min(moved, volume(value.type.shape) * element_bytes(value)))
+    return sum(size for size in sizes.values() if size > rates.l2)
 
 
 def _held(nodes: Sequence[Node], regions: Mapping[Node, Region], producer: Mapping[ir.Value, Node],
@@ -340,7 +356,8 @@ def _wide(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
     # What counts is bytes of depth: tf32 has half the rate of 16-bit floats.
     macs = float(found.left.tile.extent * found.right.tile.extent * found.step * volume(found.chunks) * found.kind.bytes / 2)
     result = 0 if leaves else volume(at.extents) * 4
-    return Wide(macs, found.stage_bytes, result, found.accumulators)
+    moved = sum(boxes.bytes * (2 if boxes.between_sectors else 1) for boxes in (found.left, found.right)) * volume(found.chunks)
+    return Wide(macs, moved, found.stage_bytes, result, found.accumulators)
 
 
 def _begins_between(boxes: Boxes, node: Node, at: Region) -> bool:
@@ -379,24 +396,32 @@ def _tiled(node: Node, at: Region, rates: Rates) -> Tiles | None:
     return None if cycles is None else Tiles(cycles, RING_POINTS * sum(n * size for n, size in zip(sides, sizes)))
 
 
-def _inlined_ops(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:
+def _lanes(node: Node, at: Region, rates: Rates) -> int:
+    """Neighbours along the last dimension that a thread of a GPU does at once."""
+    lanes = PIECE // element_bytes(node.results[0])
+    return lanes if rates.warp and at.extents and at.extents[-1] % lanes == 0 else 1
+
+
+def _inlined_ops(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], lanes: int) -> float:
     """Simple operations of what a node computes inside itself, a streamed one once for each point of the loops that it is evaluated for.
 
     What a streamed node's factors are moved by (`Node.copies`) is a matter of their addresses.
     """
-    loops = (*at.extents, *node.over)
+    loops, last = (*at.extents, *node.over), len(node.shape) - 1
     if node.stream is None:
-        return volume(loops) * sum(_inlined_cost(r, producer, inlined) for r in node.reads)
+        return volume(loops) * sum(_inlined_cost(r, last, producer, inlined, lanes) for r in node.reads)
     walked = zip(node.reads[3:], node.stream.walked[3:])
-    return sum(volume([loops[i] for i in w]) * _inlined_cost(r, producer, inlined) for r, w in walked)
+    return sum(volume([loops[i] for i in w]) * _inlined_cost(r, last, producer, inlined, lanes) for r, w in walked)
 
 
-def _inlined_cost(read: Read, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool]) -> int:
-    """Of one point of a read."""
+def _inlined_cost(read: Read, last: int, producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], lanes: int) -> float:
+    """Of one point of a read by a node of whose loop `last` so many neighbours are done at once."""
     source = producer.get(read.value)
     if source is None or not inlined.get(source):
-        return 0
-    return source.cost + sum(_inlined_cost(r, producer, inlined) for r in source.reads)
+        return 0.0
+    own = lanes if read.terms and any(i == last for i, _ in read.terms[-1]) else 1
+    inner = len(source.shape) - 1
+    return source.cost_in_vectors(own) + sum(_inlined_cost(r, inner, producer, inlined, own) for r in source.reads)
 
 
 def _covers(at: Region, shape: Sequence[int], tile: Sequence[int], root: Sequence[int]) -> bool:

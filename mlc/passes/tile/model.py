@@ -74,16 +74,19 @@ class Read:
 
     def past_padding(self, padding: "Node") -> "Read":
         """A read of what `padding` makes as one of the tensor inside, whose places may then lie outside of it."""
-        assert padding.pad is not None
+        assert padding.around is not None
         if padding not in self._derived:
-            places = tuple(e + -low for e, low in zip(self.indices, padding.pad))
+            places = tuple(e + -low for e, low in zip(self.indices, padding.around))
             self._derived[padding] = Read(padding.captures[0], places)
         return self._derived[padding]
 
 
 @dataclass(eq=False)
 class Node:
-    """One canonical linalg.generic: parallel loops = `shape` (its results' dimensions), then reduction loops `over`."""
+    """One canonical linalg.generic: parallel loops = `shape` (its results' dimensions), then reduction loops `over`.
+
+    steady: the part of `cost` that neighbours along the last dimension of the result have in common, such as the places of a gather.
+    """
 
     op: ir.Operation
     shape: tuple[int, ...]
@@ -96,6 +99,8 @@ class Node:
     level: str = ""
     pad: tuple[int, ...] | None = None  # it is its one captured tensor with zeros around it, so many before each dimension
     inits: list[ir.Value] = field(default_factory=list)
+    steady: int = 0
+    around: tuple[int, ...] | None = None  # as `pad`, whatever the number around it
     stream: "Stream | None" = None  # it stands for several nodes, which stream over its first reduction loop
 
     @property
@@ -127,6 +132,10 @@ class Node:
         last = len(self.shape) - 1
         walked = [*(terms[-1][0][0] for terms in (r.terms for r in self.reads) if terms and len(terms[-1]) == 1), *self.follows.values()]
         return not self.over and last > 0 and any(d is not None and d != last and self.shape[d] > 1 for d in walked)
+
+    def cost_in_vectors(self, lanes: int) -> float:
+        """Simple operations per point where a thread does so many neighbours along the last dimension at once."""
+        return self.cost - self.steady * (1 - 1 / lanes)
 
     @property
     def loops(self) -> int:
@@ -189,8 +198,11 @@ def _node(op: ir.Operation) -> Node | None:
         return None
     return Node(op, shape, over, [r for i, r in enumerate(reads) if i in used], captures, results, max(_cost(op), 1),
                 loops > parallel and _is_multiply_add(op, n_in), op.attributes["tile.level"].value if "tile.level" in op.attributes else "",
-                tuple(a.value for a in op.attributes["tile.pad"]) if "tile.pad" in op.attributes else None,
-                [v for v in inits if v is not None])
+                _numbers(op, "tile.pad"), [v for v in inits if v is not None], _steady(op, parallel - 1), _numbers(op, "tile.around"))
+
+
+def _numbers(op: ir.Operation, name: str) -> tuple[int, ...] | None:
+    return tuple(a.value for a in op.attributes[name]) if name in op.attributes else None
 
 
 def _walks(op: ir.Operation, shape: Sequence[int], loops: int) -> tuple[list[Read], tuple[int, ...]] | None:
@@ -223,6 +235,32 @@ def _cost(op: ir.Operation) -> int:
                 own = 0 if o.name in _FREE else _HEAVY.get(o.name, 1)
                 total += own + _cost(o) * (ITERATIONS if o.name in _LOOPS else 1)
     return total
+
+
+def _steady(op: ir.Operation, last: int) -> int:
+    """What of `_cost` depends neither on elements nor on the index along the loop `last`. Neighbours in memory are one load."""
+    block = op.regions[0].blocks[0]
+    found, moving = 0, set(block.arguments)
+    for view in block.operations:
+        o = view.operation
+        own = 0 if o.name in _FREE else _HEAVY.get(o.name, 1)
+        if (o.name == "linalg.index" and o.attributes["dim"].value == last) or len(o.regions) or any(v in moving for v in o.operands):
+            moving.update(o.results)
+            along = o.name == "tensor.extract" and len(o.operands) > 1 and not any(v in moving for v in list(o.operands)[:-1])
+            found += own - 1 if along and _is_index(list(o.operands)[-1], last) else 0
+        else:
+            found += own
+    return found
+
+
+def _is_index(value: ir.Value, loop: int) -> bool:
+    """Whether a place is the index along a loop, perhaps moved by a constant."""
+    while not isinstance(value.owner, ir.Block) and value.owner.name != "linalg.index":
+        operands = [v for v in value.owner.operands if isinstance(v.owner, ir.Block) or v.owner.name != "arith.constant"]
+        if value.owner.name not in ("arith.index_cast", "arith.addi") or len(operands) != 1:
+            return False
+        value = operands[0]
+    return not isinstance(value.owner, ir.Block) and value.owner.attributes["dim"].value == loop
 
 
 def _captures(op: ir.Operation) -> list[ir.Value] | None:

@@ -33,7 +33,8 @@ class Work:
     longest contraction that comes in stages, for all its batches. streamed: the part of `traffic` that is the factors of contractions.
     sums: the part of `scratch` that is the result of the only contraction, one product. once: bytes of matrices that few rows are
     multiplied by, where TMA may bring them: what reads them waits for memory. dots: multiply-adds of vectors by matrices, by as many
-    threads as there is work for.
+    threads as there is work for. far: bytes, of all blocks, of other tensors that are larger than the L2 cache (`Rates.l2`): each moves
+    once between memory and it.
     """
 
     blocks: int
@@ -53,6 +54,7 @@ class Work:
     stream: "StreamWork | None" = None
     tiles: "Tiles | None" = None
     dots: float = 0.0
+    far: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,13 @@ class Held:
 class Wide:
     """The contraction of a kernel that warpgroups can compute (`gpu.hopper`).
 
-    macs: multiply-adds of 16-bit floats that would take as long, padded to whole atoms. stage: bytes of a pipeline stage. result: bytes of
-    its sums, which take the stages' place. accumulators: registers of a thread that hold sums.
+    macs: multiply-adds of 16-bit floats that would take as long, padded to whole atoms. moved: bytes that TMA fills stages with, zeros
+    included, and those of rows that begin between sectors twice. stage: bytes of a stage. result: bytes of its sums, which take the stages'
+    place. accumulators: registers of a thread that hold sums.
     """
 
     macs: float
+    moved: float
     stage: int
     result: int
     accumulators: int
@@ -132,6 +136,9 @@ class Rates(Protocol):
 
     @property
     def turned(self) -> int: ...
+
+    @property
+    def l2(self) -> int: ...
 
     @property
     def guards(self) -> bool: ...
@@ -187,6 +194,7 @@ class CpuRates:
     splits: tuple[int, ...] = (512, 256, 128, 64, 32)
     patches: tuple[int, ...] = ()
     turned: int = 0
+    l2: int = 1 << 62
     guards: bool = False
     streams: bool = False
     wide: bool = False
@@ -237,7 +245,7 @@ class GpuRates:
     atoms: Mapping[str, tuple[int, int, float]]
     wide: bool
     warp: int
-    l2: int = 1 << 62  # bytes; a matrix that is larger and read once comes from memory:
+    l2: int = 1 << 62  # bytes; a tensor that is larger comes from memory, and goes there:
     memory: float = 22.5  # an SM's share of it where all read; of a block alone:
     alone_memory: float = 80.0
     copied: float = 0.85  # the part of it that a product reaches whose stages threads copy, rather than TMA
@@ -306,11 +314,16 @@ class GpuRates:
 
     def price(self, work: Work) -> float | None:
         price = self._price_cached(work)
-        if price is None or work.once <= self.l2:
-            return price
-        memory = self.sms * self.memory * (self.copied if work.wide is None else 1.0)
-        waves = -(-work.blocks // self.sms)  # each begins with empty stages
-        waiting = self.launch + waves * self.wide_block + work.once / min(memory, work.blocks * self.alone_memory)
+        if price is not None and work.once > self.l2:
+            memory = self.sms * self.memory * (self.copied if work.wide is None else 1.0)
+            waves = -(-work.blocks // self.sms)  # each begins with empty stages
+            price = self._beside(price, self.launch + waves * self.wide_block + work.once / min(memory, work.blocks * self.alone_memory))
+        if price is not None and work.far:
+            price = self._beside(price, self.launch + work.far / (self.sms * self.memory))
+        return price
+
+    def _beside(self, price: float, waiting: float) -> float:
+        """What two things take that go on beside each other."""
         return max(price, waiting) + (1 - self.hidden) * min(price, waiting)
 
     def _price_cached(self, work: Work) -> float | None:
@@ -372,7 +385,7 @@ class GpuRates:
             return None
         coming = self.wide_stages * wide.stage / self.wide_latency
         traffic = min(self.wide_most_traffic, coming, self.wide_traffic * self.sms / min(self.sms, work.blocks))
-        main = max(wide.macs / self.wide_macs, work.streamed / traffic)
+        main = max(wide.macs / self.wide_macs, max(work.streamed, wide.moved) / traffic)
         rest = (work.traffic - work.streamed) / self.traffic + work.ops / self.ops + wide.result / self.exchange
         alone = self.wide_block + self.phase * work.phases + main + rest
         return self.launch + max(-(-each // resident) * alone, each * (self.start + main + rest / resident))

@@ -108,7 +108,7 @@ def expanded_reads(node: Node, producer: Mapping[ir.Value, Node], inlined: Mappi
     found = []
     for read in node.reads:
         source = producer.get(read.value)
-        if source is not None and inlined.get(source) and source.pad is not None:
+        if source is not None and inlined.get(source) and source.around is not None:
             found.append(read.past_padding(source))
         elif source is not None and inlined.get(source):
             found += [inner.through(read, node.loops) for inner in expanded_reads(source, producer, inlined)]
@@ -122,7 +122,7 @@ def expanded_follows(node: Node, producer: Mapping[ir.Value, Node], inlined: Map
     found = dict(node.follows)
     for read in node.reads:
         source = producer.get(read.value)
-        if source is not None and inlined.get(source) and source.pad is None:
+        if source is not None and inlined.get(source) and source.around is None:
             for value, loop in expanded_follows(source, producer, inlined).items():
                 found.setdefault(value, None if loop is None else read.indices[loop].only())
     return found
@@ -133,6 +133,6 @@ def expanded_captures(node: Node, producer: Mapping[ir.Value, Node], inlined: Ma
     found = list(node.captures)
     for read in node.reads:
         source = producer.get(read.value)
-        if source is not None and inlined.get(source) and source.pad is None:
+        if source is not None and inlined.get(source) and source.around is None:
             found.extend(expanded_captures(source, producer, inlined))
     return found

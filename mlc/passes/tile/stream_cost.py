@@ -75,11 +75,11 @@ def _on_warps(sides: Sequence[Side], extents: Sequence[int], columns: Sequence[i
     return warp_shape(rates.units.get(*kinds), size, height, extents[n], extents[n + 1], width, rates.shared - RESERVED)
 
 
-def node_ops(node: Node, at: Region, works: Sequence[StreamWork | None]) -> float:
-    """Simple operations of a node in a block; of a stream besides the softmax itself: what scores and results go through."""
+def node_ops(node: Node, at: Region, works: Sequence[StreamWork | None], lanes: int) -> float:
+    """Simple operations of a node in a block, on vectors; of a stream besides the softmax itself: what scores and results go through."""
     stream, work = node.stream, next(iter(works), None)
     if stream is None or work is None:
-        return float(volume(at.extents) * volume(node.over) * node.cost)
+        return volume(at.extents) * volume(node.over) * node.cost_in_vectors(lanes)
     return work.scores * work.steps * sum(n.cost for n in stream.between) + volume(at.extents) * max(1, sum(n.cost for n in stream.tail))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from mlc.ir.mlir import ir
-from mlc.passes.tile.model import Node, Read, element_bytes, volume
+from mlc.passes.tile.model import PIECE, Node, Read, element_bytes, volume
 from mlc.passes.tile.region import Region, expanded_follows, expanded_reads
 
 
@@ -25,12 +25,22 @@ def turned_bytes(nodes: Sequence[Node], regions: Mapping[Node, Region], producer
         extents = regions[node].extents
         for read in expanded_reads(node, producer, inlined):
             loop = along(read, node)
-            if loop is not None and extents[loop] > 1 and read.value not in producer:
+            if loop is not None and _apart(extents, loop, read.element_bytes) and read.value not in producer:
                 total += volume([extents[i] for i in read.walked]) * read.element_bytes
         for capture, loop in expanded_follows(node, producer, inlined).items():
-            if loop is not None and extents[loop] > 1 and loop != len(extents) - 1 and capture not in producer:
+            if loop is not None and _apart(extents, loop, element_bytes(capture)) and capture not in producer:
                 total += volume(extents) * element_bytes(capture)
     return total
+
+
+def is_vector(extents: Sequence[int], size: int) -> bool:
+    """Whether a box of elements of `size` bytes, if it lies side by side, is one store of a thread."""
+    return PIECE % (volume(extents) * size) == 0
+
+
+def _apart(extents: Sequence[int], loop: int, size: int) -> bool:
+    """Whether steps of a loop lie further apart in the result than a thread's vector is long."""
+    return extents[loop] > 1 and not is_vector(extents[loop + 1:], size)
 
 
 def least_runs(nodes: Sequence[Node], root: Node, inlined: Mapping[Node, bool], sector: int) -> dict[int, int]:

@@ -18,6 +18,7 @@ from mlc.passes.gpu.hopper.tma import TensorMap
 from mlc.passes.tile.model import volume
 
 CHUNK = 16  # bytes of memory, from a multiple of it, that TMA moves at a time; a box that begins elsewhere is a fault of the kernel
+SECTOR = 2 * CHUNK  # bytes that memory and caches move at least
 LEAST_ROWS, MOST_SIDE = 48, 256
 LEAST_POINTS, MOST_POINTS = 64 * 64, 128 * 256  # of a block's tile
 LEAST_STEPS = 2  # of a block's reduction
@@ -48,6 +49,11 @@ class Boxes:
     def bytes(self) -> int:
         """What the copies of a stage move."""
         return self.count * volume(self.map.box) * self.map.element_bytes
+
+    @property
+    def between_sectors(self) -> bool:
+        """Whether rows of boxes may begin in the middle of a sector, which halves the rate (a first convolution on an H100)."""
+        return any(s * self.map.element_bytes % SECTOR for s in self.map.strides[:-1])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from mlc.passes.gpu.mapping.kernel import Kernel
 from mlc.passes.gpu.mapping.repeats import lasting_loads
 from mlc.passes.gpu.mapping.shared_memory import PLACE
 from mlc.passes.gpu.mapping.turned import SECTOR
-from mlc.passes.task.body import Body
+from mlc.passes.task.body import Body, offset_from
 from mlc.passes.task.flat import Access
 from mlc.passes.tile.model import element_bytes, volume
 
@@ -100,11 +100,13 @@ def _segments(kernel: Kernel, body: Body, threads: int, lanes: int) -> TaskMap |
 
 # -- vectors ------------------------------------------------------------------------------------------------------------
 def _across(body: Body, loads: Sequence[Access]) -> int:
-    """Loads that walk memory contiguously along the last point dimension."""
+    """Loads that walk memory contiguously along the last point dimension, also those of elements whose other places are data."""
     extents = list(body.extents.values())
     if not extents or extents[-1] == 1:
         return 0
-    return sum(a.stride(body.block.arguments[len(extents) - 1]) == 1 for a in loads)
+    last = body.block.arguments[len(extents) - 1]
+    gathers = [list(o.operands)[-1] for o in operations(body.block.owner.operation) if o.name == "memref.load" and len(o.operands) > 1]
+    return sum(a.stride(last) == 1 for a in loads) + sum(offset_from(place, last) is not None for place in gathers)
 
 
 def _lanes(kernel: Kernel, body: Body, threads: int, points: int) -> int:

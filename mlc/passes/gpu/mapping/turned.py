@@ -2,7 +2,8 @@
 
 A foreach over a box that stores along its last loop, and loads along another, becomes two: the first walks the box as the source lies in
 memory and copies it to a block buffer, the second is as before, but reads the buffer. Only shared memory is then walked across rows, whose
-pitch spreads them over all banks. It does not matter what else the foreach computes or reads, nor how many of its reads are turned.
+pitch spreads them over all banks. It does not matter what else the foreach computes or reads, nor how many of its reads are turned. Where
+all that is stored behind a step of the loop that loads run along is a thread's vector, neighbouring threads take its steps as it is.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from mlc.passes.gpu.mapping.kernel import CROSSING, Kernel
 from mlc.passes.task.body import Body
 from mlc.passes.task.flat import Memory
 from mlc.passes.tile.model import element_bytes, index_roots, volume
+from mlc.passes.tile.turned import is_vector
 
 SECTOR = 32  # bytes: what lies side by side in the source at least, so that a warp's loads are whole sectors
 BANK = 4  # bytes
@@ -65,6 +67,8 @@ def _turned(foreach: ir.Operation, warp: int) -> list[tuple[ir.Operation, list[i
         else:
             continue
         loops = sorted(strides, key=lambda v: -strides[v])
+        if not loops or is_vector([extents[v] for v in list(extents)[list(extents).index(loops[-1]) + 1:]], element_bytes(op.operands[0])):
+            continue
         if last in strides and strides[loops[-1]] == 1 and loops[-1] != last and op.operands[0].owner == foreach.block:
             run = 1
             for v in reversed(loops):
