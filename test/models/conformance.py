@@ -159,8 +159,9 @@ def preload(compile_only: bool) -> None:
     for module in ("mlc.jit", "mlc.api", "mlc.driver", "mlc.load"):
         importlib.import_module(module)
     importlib.import_module("mlc.frontend.onnx.registry").known_ops()
-    if compile_only:  # jit asks for it with each artifact; the driver, whose constants are computed here, has it already
-        importlib.import_module("mlc.load").executable = lambda artifact, threads=None: artifact
+    if compile_only:  # jit asks for both with each artifact; the driver, whose constants are computed here, has it already
+        load = importlib.import_module("mlc.load")
+        load.check_machine, load.executable = lambda targets: None, lambda artifact, threads=None: artifact
 
 
 # -- the report ---------------------------------------------------------------------------------------------------------
