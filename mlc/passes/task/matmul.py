@@ -164,8 +164,9 @@ class MatrixProduct:
         if panel:
             depth = columns.depth
 
-            def panelled(first: ir.Value, begin: ir.Value) -> list[ir.Value]:
-                """Of the panel that is stored as number `first` / panel, and whose columns begin at `begin`."""
+            def panelled(first: ir.Value) -> list[ir.Value]:
+                """Of the panel that is stored as number `first` / panel; the last one's columns begin where they end with the others."""
+                begin = arith.MinSIOp(first, index_constant(n - panel)).result if n % panel else first
                 base = arith.AddIOp(columns.base, arith.MulIOp(first, index_constant(depth)).result).result
                 inside = panel // width * width
                 loop(inside, 0, width, [], lambda i: place(arith.AddIOp(begin, i).result, arith.AddIOp(base, i).result))
@@ -174,10 +175,7 @@ class MatrixProduct:
                     place(arith.AddIOp(begin, i).result, arith.AddIOp(base, i).result)
                 return []
 
-            whole = n // panel * panel
-            loop(whole, 0, panel, [], lambda first: panelled(first, first))
-            if whole < n:
-                panelled(index_constant(whole), index_constant(n - panel))
+            loop(n, 0, panel, [], panelled)
             return
         whole = n // width * width
         loop(whole, 0, width, [], lambda start: place(start, self._advance(columns, column, start).base))
