@@ -314,8 +314,9 @@ def _load(node: Node, at: Region, producer: Mapping[ir.Value, Node], inlined: Ma
             moved = min(moved, float(max(most, rates.sector)))
         loaded[read.value] = max(loaded.get(read.value, 0.0), moved)
     points = volume(at.extents) * volume(node.over)
-    follows = {} if node.over else expanded_follows(node, producer, inlined)
-    for capture in expanded_captures(node, producer, inlined):
+    captures = expanded_captures(node, producer, inlined)
+    follows = expanded_follows(node, producer, inlined) if captures and not node.over else {}
+    for capture in captures:
         if capture in producer:
             return False
         moved = min(points, volume(capture.type.shape)) * element_bytes(capture)

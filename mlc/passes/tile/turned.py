@@ -18,7 +18,7 @@ def along(read: Read, node: Node) -> int | None:
 def turned_bytes(nodes: Sequence[Node], regions: Mapping[Node, Region], producer: Mapping[ir.Value, Node],
                  inlined: Mapping[Node, bool]) -> int:
     """Bytes that a block reads turned from outside. Kernels with reductions go without: what they walk lies in registers, or in stages."""
-    if any(n.over for n in nodes):
+    if not any(n.turns for n in nodes) or any(n.over for n in nodes):
         return 0
     total = 0
     for node in (n for n in nodes if not inlined.get(n)):
