@@ -79,7 +79,8 @@ def _numbers(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
                     RNG.integers(0, 40, shape).astype(dtype)).astype(dtype)
 
 
-SHAPES = [((3, 1000), 1, 50), ((2, 4133), 1, 4133), ((5, 333, 3), 1, 7), ((2, 70), 1, 70), ((9, 64), 1, 8), ((7, 65), 1, 1), ((4, 3), 0, 4)]
+SHAPES = [((3, 1000), 1, 50), ((2, 4133), 1, 4133), ((5, 333, 3), 1, 7), ((2, 70), 1, 70), ((9, 64), 1, 8), ((7, 65), 1, 1), ((4, 3), 0, 4),
+          ((9, 30011), 1, 50), ((270, 1000), 1, 5)]  # the last two look at runs first
 TYPES = [np.float32, np.float16, np.float64, np.int64, np.int8, np.uint8, np.uint32, np.uint64, bool]
 
 
@@ -93,7 +94,8 @@ def test_leading_elements(shape: tuple[int, ...], axis: int, k: int, dtype: Any,
     np.testing.assert_array_equal(values, expected[0])
 
 
-@pytest.mark.parametrize(("shape", "k", "dtype"), [((3, 200), 37, np.float32), ((1, 301), 301, np.int64), ((40, 60), 6, np.float16)])
+@pytest.mark.parametrize(("shape", "k", "dtype"), [((3, 200), 37, np.float32), ((1, 301), 301, np.int64), ((40, 60), 6, np.float16),
+                                                ((300, 900), 5, np.float32)])
 def test_sorts_on_simulated_gpus(shape: tuple[int, ...], k: int, dtype: Any) -> None:
     x = _numbers(shape, dtype)
     _simulated(lambda v: list(graph.topk(v, k=k, axis=1, largest=True)), list(_ordered(x, k, 1, True)), x)

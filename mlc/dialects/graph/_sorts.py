@@ -8,23 +8,59 @@ from mlc.dtypes import I32, I64, DType
 from mlc.ir.scalar import Scalar, compute_dtype, constant, select
 
 RUN = 32  # elements that are sorted by counting, each pair of them compared; twice as many are one run
+MANY, FEW = 1 << 18, 4  # elements from which on it pays to look at runs first, where those that are left are a quarter of all
 
 
 def leading(b: Builder, x: Tensor, k: int, largest: bool) -> tuple[Tensor, Tensor]:
     """The first k elements of each row of x [rows, n] in order, and their positions (i64), both [rows, k].
 
-    NaN is greater than any number, and equal elements keep places. Runs, of which only the first k elements are kept, are merged in pairs:
-    log2(n / RUN) nests of at most twice n elements.
+    NaN is greater than any number, and equal elements keep places.
+    """
+    order = _order(b, x, k, largest)
+    values = b.gather_compute((x.shape[0], k), x.dtype, [(order, lambda *i: i)], [x], lambda at: b.load(x, [b.index(0), at]))
+    return values, b.cast(order, I64)
+
+
+def _order(b: Builder, x: Tensor, k: int, largest: bool) -> Tensor:
+    """The positions (i32) of the first k elements of each row, [rows, k].
+
+    Of many elements all but k runs are left out first: a run whose own first element is not among the first k of those holds none of the
+    first k of all, for as many elements come before it.
     """
     rows, n = x.shape
-    span = n if n <= 2 * RUN else RUN
-    keys = _keys(b, x, -(-n // span), span, largest)
-    keys, order = _runs(b, keys, min(span, k))
+    if rows * n < MANY or n < FEW * k * RUN:
+        span = n if n <= 2 * RUN else RUN
+        return _merge_all(b, _keys(b, x, -(-n // span), span, largest), k)
+    keys = _keys(b, x, -(-n // RUN), RUN, largest)
+    last = _most(keys.dtype)
+    firsts = b.reduce(keys.shape[:2], (RUN,), keys.dtype, last, [(keys, lambda r, u, i: (r, u, i))], lambda least, v: least.min(v))
+    runs = _ascending(b, _order(b, firsts, k, largest=False))
+    left = b.gather_compute((rows, k, RUN), keys.dtype, [(runs, lambda r, t, i: (r, t))], [x],
+                            lambda run: _key_at(b, x, keys.dtype, largest, run * RUN + b.index(2).to(I32)))
+    found = _merge_all(b, left, k)
+    return b.gather_compute((rows, k), I32, [(found, lambda *i: i)], [runs],
+                            lambda at: b.load(runs, [b.index(0), at.shr(RUN.bit_length() - 1)]) * RUN + (at & (RUN - 1)))
+
+
+def _ascending(b: Builder, numbers: Tensor) -> Tensor:
+    """Each row of distinct numbers [rows, k] (i32) in ascending order: a number's place is how many are less."""
+    k = numbers.shape[1]
+    own, other, zero, one = lambda r, t, j: (r, t), lambda r, t, j: (r, j), constant(0, I32), constant(1, I32)
+    places = b.reduce(numbers.shape, (k,), I32, 0, [(numbers, own), (numbers, other)],
+                      lambda total, v, w: total + select(w < v, one, zero))
+    return b.reduce(numbers.shape, (k,), I32, 0, [(places, other), (numbers, other)],
+                    lambda total, place, v: total + select(place.eq(b.index(1).to(I32)), v, zero))
+
+
+def _merge_all(b: Builder, keys: Tensor, k: int) -> Tensor:
+    """The positions (i32) of the first k of the keys [rows, runs, span] of each row.
+
+    Runs, of which only the first k elements are kept, are merged in pairs: log2(runs) nests of at most twice their elements.
+    """
+    keys, order = _runs(b, keys, min(keys.shape[2], k))
     while keys.shape[1] > 1:
         keys, order = _merged(b, keys, order, min(2 * keys.shape[2], k))
-    order = b.view(order, (rows, k))
-    values = b.gather_compute((rows, k), x.dtype, [(order, lambda *i: i)], [x], lambda at: b.load(x, [b.index(0), at]))
-    return values, b.cast(order, I64)
+    return b.view(order, (keys.shape[0], k))
 
 
 def first_false(holds: Callable[[Scalar], Scalar], low: Scalar, high: Scalar, most: int) -> Scalar:
@@ -45,12 +81,13 @@ def _keys(b: Builder, x: Tensor, runs: int, span: int, largest: bool) -> Tensor:
     dtype, shape = _key_dtype(x.dtype), (rows, runs, span)
     if runs * span == n:
         return b.compute(shape, dtype, [(b.view(x, shape), lambda *i: i)], lambda v: _key(v, dtype, largest))
+    return b.gather_compute(shape, dtype, [], [x], lambda: _key_at(b, x, dtype, largest, b.index(1) * span + b.index(2)))
 
-    def element() -> Scalar:
-        at = b.index(1) * span + b.index(2)
-        return select(at < n, _key(b.load(x, [b.index(0), at.min(n - 1)]), dtype, largest), constant(_most(dtype), dtype))
 
-    return b.gather_compute(shape, dtype, [], [x], element)
+def _key_at(b: Builder, x: Tensor, dtype: DType, largest: bool, at: Scalar) -> Scalar:
+    """The key of an element of a nest's row of x [rows, n], in a body; where there is none, one that comes last."""
+    n = x.shape[1]
+    return select(at < n, _key(b.load(x, [b.index(0), at.min(n - 1)]), dtype, largest), constant(_most(dtype), dtype))
 
 
 def _key_dtype(dtype: DType) -> DType:
