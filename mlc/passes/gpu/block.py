@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import gcd
 
 from mlc.ir.mlir import arith, gpu, ir, memref, scf
 from mlc.passes.gpu.kept import Kept
-from mlc.passes.task.flat import Access, Memory, index_constant, load_scalar
+from mlc.passes.task.flat import Access, Memory, divisor, index_constant, load_scalar
 from mlc.passes.tile.model import element_bytes, volume
 
 NARROW = 1 << 31  # elements that 32-bit address arithmetic reaches
@@ -14,22 +13,6 @@ WIDEST = 16  # bytes of the widest load or store of a thread
 SHARED = "#gpu.address_space<workgroup>"
 HALVES = 2  # of the memory in which warps join their parts: taken in turns, so that an exchange needs one barrier
 GLOBAL = "#gpu.address_space<global>"
-
-
-def divisor(value: ir.Value) -> int:
-    """A number that divides an index value whatever the block: 0 for the constant 0, 1 if nothing is known."""
-    owner = value.owner
-    if isinstance(owner, ir.Block):
-        return 1
-    operands = list(owner.operands)
-    match owner.name:
-        case "arith.constant":
-            return abs(owner.attributes["value"].value)
-        case "arith.muli":
-            return divisor(operands[0]) * divisor(operands[1])
-        case "arith.addi" | "arith.subi" | "arith.minsi" | "arith.maxsi":
-            return gcd(divisor(operands[0]), divisor(operands[1]))
-    return 1
 
 
 def aligned_lanes(access: Access, lane: ir.Value | None, most: int, alignment: int) -> int:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import ir
 from mlc.layout.linear import Linear
-from mlc.passes.gpu.block import WIDEST, divisor
-from mlc.passes.task.flat import Access, Memory
+from mlc.passes.gpu.block import WIDEST
+from mlc.passes.task.flat import Access, Memory, divisor
 from mlc.passes.tile.model import element_bytes, volume
 
 

@@ -17,6 +17,11 @@ UNROLL, FEW = 4, 24  # points emitted side by side, where their bodies have few 
 STRAIGHT = 8  # such points of a thread, up to which there is no loop
 
 
+def last_long(extents: Sequence[int]) -> int:
+    """The innermost loop of more than one point (else the innermost): along it lie the elements of a vector."""
+    return max([d for d, n in enumerate(extents) if n > 1], default=len(extents) - 1)
+
+
 def vector_of(map_: TaskMap) -> Digit | None:
     """The innermost repeat of a map: the elements that a thread takes as one vector."""
     digits = map_.digits()
@@ -41,16 +46,18 @@ class ThreadBody(Body):
         places = [at, *[arith.AddIOp(at, index_constant(i * stride)).result for i in range(1, lanes.count)]]
         return vector.FromElementsOp(type_, [load_scalar(buffer, p) for p in places]).result
 
-    def read_row(self, buffer: ir.Value, at: ir.Value, lanes: Lanes, whole: bool) -> ir.Value:
-        size = lanes.count * element_bytes(buffer)
-        if not whole or self.team.align_of(buffer) % size or size > WIDEST:
-            return super().read_row(buffer, at, lanes, whole)
-        return vector.LoadOp(vector_type(lanes.count, buffer.type.element_type), self.memory.flat[buffer], [at], alignment=size).result
-
     def gather_lanes(self, buffer: ir.Value, places: ir.Value, lanes: Lanes) -> ir.Value:
         type_ = vector_type(lanes.count, buffer.type.element_type)
         each = [vector.ExtractOp(places, [], [i]).result for i in range(lanes.count)]
         return vector.FromElementsOp(type_, [load_scalar(buffer, p) for p in each]).result
+
+    def read_near(self, buffer: ir.Value, at: ir.Value, lanes: Lanes, even: int) -> ir.Value:
+        size, flat = element_bytes(buffer), self.memory.flat[buffer]
+        type_ = vector_type(lanes.count, flat.type.element_type)
+        if even % lanes.count == 0 and lanes.count * size <= min(self.team.align_of(buffer), WIDEST):
+            return vector.LoadOp(type_, flat, [at], alignment=lanes.count * size).result
+        each = [load_scalar(flat, arith.AddIOp(at, index_constant(i)).result) for i in range(lanes.count)]
+        return vector.FromElementsOp(type_, each).result
 
     def write_lanes(self, access: Access, at: ir.Value, lanes: Lanes, value: ir.Value) -> None:
         buffer, size = self.memory.flat[access.buffer], element_bytes(access.buffer)
@@ -192,7 +199,7 @@ class MappedForeach(ThreadBody):
 
     def _point_lanes(self, extents: Sequence[int]) -> Lanes:
         wide = self.vector is not None and self.vector.dim == POINTS
-        return Lanes(self.block.arguments[len(extents) - 1], self.vector.extent) if wide else Lanes(None, 1)
+        return Lanes(self.block.arguments[last_long(extents)], self.vector.extent) if wide else Lanes(None, 1)
 
     # -- memory -----------------------------------------------------------------------------------------------------
     def _store(self, op: ir.Operation, lanes: Lanes, env: dict[ir.Value, ir.Value]) -> None:

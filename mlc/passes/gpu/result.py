@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from mlc.ir.mlir import arith, ir, memref, scf, vector
-from mlc.passes.gpu.block import Block, delinearize, divisor
+from mlc.passes.gpu.block import Block, delinearize
 from mlc.passes.gpu.contraction import Loops, Product
-from mlc.passes.task.flat import affine, index_constant, linear_index
+from mlc.passes.task.flat import affine, divisor, index_constant, linear_index
 from mlc.passes.tile.model import element_bytes
 
 

@@ -2,13 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import gcd
 
 from mlc.dialects._ext import operations
 from mlc.ir.clone import clone
 from mlc.ir.mlir import arith, ir, vector
 from mlc.ir.scalar import extreme
 from mlc.layout.linear import row_major
-from mlc.passes.task.flat import Access, Memory, gather, index_constant, linear_index, load_lanes, load_scalar, splat, step, vector_type
+from mlc.passes.task.flat import (
+    Access,
+    Memory,
+    divisor,
+    gather,
+    index_constant,
+    linear_index,
+    load_lanes,
+    load_scalar,
+    splat,
+    step,
+    vector_type,
+)
+from mlc.passes.tile.model import index_roots
 
 KINDS = {"addf": "add", "addi": "add", "mulf": "mul", "muli": "mul", "maximumf": "maximumf", "minimumf": "minimumf", "andi": "and",
          "ori": "or", "xori": "xor", "maxsi": "maxsi", "maxui": "maxui", "minsi": "minsi", "minui": "minui"}
@@ -40,12 +54,15 @@ class Body:
         self.reductions: list[ir.Operation] = []
         self.used_as_value: set[ir.Value] = set()
         self.loops = any(op.name.startswith("scf.") for op in operations(foreach))
+        still = {v for v, n in self.extents.items() if n == 1}  # they are 0, and no access moves along them
         for op in operations(foreach):
             operands = list(op.operands)
+            if op.name == "task.reduce":
+                still |= {v for v, n in zip(op.regions[0].blocks[0].arguments, op.opview.py("extents")) if n == 1}
             if op.name == "task.load":
-                self.accesses[op] = memory.access(operands[0], operands[1:], op.attributes["map"])
+                self.accesses[op] = memory.access(operands[0], operands[1:], op.attributes["map"]).without(still)
             elif op.name == "task.store":
-                self.accesses[op] = memory.access(operands[1], operands[2:], op.attributes["map"])
+                self.accesses[op] = memory.access(operands[1], operands[2:], op.attributes["map"]).without(still)
             else:
                 self.used_as_value.update(v for v in operands if isinstance(v.type, ir.IndexType))
             if op.name == "task.reduce":
@@ -59,13 +76,13 @@ class Body:
         """Lanes of a buffer, `stride` elements apart, the first at `at`."""
         return load_lanes(self.memory.flat[access.buffer], at, stride, lanes.count)
 
-    def read_row(self, buffer: ir.Value, at: ir.Value, lanes: Lanes, whole: bool) -> ir.Value:
-        """Neighbouring lanes of a dense buffer from `at`, which is a whole multiple of them if it is so known (`whole`)."""
-        return load_lanes(self.memory.flat[buffer], at, 1, lanes.count)
-
     def gather_lanes(self, buffer: ir.Value, places: ir.Value, lanes: Lanes) -> ir.Value:
         """Lanes of flat memory at a vector of places."""
         return gather(buffer, index_constant(0), places, lanes.count)
+
+    def read_near(self, buffer: ir.Value, at: ir.Value, lanes: Lanes, even: int) -> ir.Value:
+        """Consecutive elements of a buffer, the first at `at` of flat memory, which is a multiple of `even` beyond the lane index."""
+        return load_lanes(self.memory.flat[buffer], at, 1, lanes.count)
 
     def write_lanes(self, access: Access, at: ir.Value, lanes: Lanes, value: ir.Value) -> None:
         """Stores a vector at consecutive places from `at`."""
@@ -140,14 +157,16 @@ class Body:
     def _gather(self, op: ir.Operation, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
         """A data-dependent element: indices are values, perhaps vectors; consecutive ones (the last follows the lanes) are one load."""
         buffer, places = op.operands[0], list(op.operands)[1:]
-        if lanes.count > 1 and places and (offset := offset_from(places[-1], lanes.index)) is not None:
-            rest = [self._value(v, lanes, env) for v in places[:-1]]
+        if lanes.count > 1 and places and (found := beside(places[-1], lanes.index)) is not None:
+            offset, terms = found
+            rest = [self._value(v, lanes, env) for v in (*places[:-1], *terms)]
             if not any(isinstance(v.type, ir.VectorType) for v in rest):
+                strides = (*row_major(buffer.type.shape)[:-1], *[1] * len(terms))
                 total = arith.AddIOp(env[lanes.index], index_constant(offset)).result  # type: ignore[index]
-                for v, s in zip(rest, row_major(buffer.type.shape)):
+                for v, s in zip(rest, strides, strict=True):
                     total = arith.AddIOp(total, arith.MulIOp(v, index_constant(s)).result).result
-                whole = buffer.type.shape[-1] % lanes.count == 0 and offset % lanes.count == 0
-                return self.read_row(buffer, total, lanes, whole)
+                even = gcd(offset, *[s * divisor(v) for v, s in zip((*places[:-1], *terms), strides, strict=True)])
+                return self.read_near(buffer, total, lanes, even)
         indices = [self._value(v, lanes, env) for v in places]
         wide = any(isinstance(v.type, ir.VectorType) for v in indices)
         total = index_constant(0)
@@ -162,24 +181,32 @@ class Body:
         return self.gather_lanes(flat, total, lanes) if wide else load_scalar(flat, total)
 
 
-def offset_from(value: ir.Value, index: ir.Value | None) -> int | None:
-    """C where the value is plainly index + c (through casts), else None."""
-    offset = 0
+def beside(value: ir.Value, index: ir.Value | None) -> tuple[int, list[ir.Value]] | None:
+    """(c, terms) where the value is plainly index + c + terms (through casts), none of which follows the index; else None."""
+    offset, terms = 0, []
     while index is not None:
         if value == index:
-            return offset
+            return offset, terms
         owner = value.owner
         if isinstance(owner, ir.Block):
             return None
-        operands = list(owner.operands)
-        constants = [v for v in operands if not isinstance(v.owner, ir.Block) and v.owner.name == "arith.constant"]
-        if owner.name == "arith.addi" and len(constants) == 1:
-            operands.remove(constants[0])
-            offset += constants[0].owner.attributes["value"].value
-        elif owner.name != "arith.index_cast":
+        if owner.name == "arith.addi":
+            value, term = owner.operands if index in index_roots(owner.operands[0]) else reversed(list(owner.operands))
+            if (constant := _constant(term)) is not None:
+                offset += constant
+            elif index in index_roots(term) or not isinstance(term.type, ir.IndexType):
+                return None
+            else:
+                terms.append(term)
+        elif owner.name == "arith.index_cast":
+            value = owner.operands[0]
+        else:
             return None
-        value = operands[0]
     return None
+
+
+def _constant(value: ir.Value) -> int | None:
+    return None if isinstance(value.owner, ir.Block) or value.owner.name != "arith.constant" else value.owner.attributes["value"].value
 
 
 def combine(name: str, a: ir.Value, b: ir.Value) -> ir.Value:

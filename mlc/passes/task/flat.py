@@ -1,7 +1,8 @@
 """Flat memory: every buffer of a CPU kernel as one dimension, every access as base + constant strides."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import gcd
 
 from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import arith, ir, memref, vector
@@ -24,6 +25,10 @@ class Access:
 
     def stride(self, index: ir.Value) -> int:
         return self.strides.get(index, 0)
+
+    def without(self, indices: Collection[ir.Value]) -> "Access":
+        """The same element, where these indices are 0."""
+        return Access(self.buffer, self.const, {v: s for v, s in self.strides.items() if v not in indices})
 
 
 @dataclass
@@ -90,6 +95,22 @@ def vector_type(lanes: int, element: ir.Type) -> ir.Type:
 
 def load_scalar(buffer: ir.Value, at: ir.Value) -> ir.Value:
     return memref.LoadOp(buffer, [at]).result
+
+
+def divisor(value: ir.Value) -> int:
+    """A number that divides an index value whatever the block: 0 for the constant 0, 1 if nothing is known."""
+    owner = value.owner
+    if isinstance(owner, ir.Block):
+        return 1
+    operands = list(owner.operands)
+    match owner.name:
+        case "arith.constant":
+            return abs(owner.attributes["value"].value)
+        case "arith.muli":
+            return divisor(operands[0]) * divisor(operands[1])
+        case "arith.addi" | "arith.subi" | "arith.minsi" | "arith.maxsi":
+            return gcd(divisor(operands[0]), divisor(operands[1]))
+    return 1
 
 
 def load_lanes(buffer: ir.Value, at: ir.Value, stride: int, lanes: int) -> ir.Value:

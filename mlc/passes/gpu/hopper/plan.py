@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import ir
-from mlc.passes.gpu.block import divisor
 from mlc.passes.gpu.contraction import Product
 from mlc.passes.gpu.hopper import wgmma
 from mlc.passes.gpu.hopper.mbarrier import Ring
 from mlc.passes.gpu.hopper.operand import MOST_ACCUMULATORS, Side, Staging, staging
 from mlc.passes.gpu.plan import is_shared
+from mlc.passes.task.flat import divisor
 from mlc.passes.tile.model import element_bytes, volume
 from mlc.target import Target
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 from mlc.ir.affine import map_to_linear
 from mlc.ir.mlir import ir
-from mlc.passes.gpu.block import divisor
 from mlc.passes.gpu.hopper import wgmma
 from mlc.passes.gpu.hopper.mbarrier import BARRIER_BYTES, Ring
 from mlc.passes.gpu.hopper.operand import CHUNK, Side
 from mlc.passes.gpu.hopper.panels import Panels, panels_of
 from mlc.passes.gpu.hopper.plan import ATOM, GROUP
 from mlc.passes.gpu.plan import is_shared
+from mlc.passes.task.flat import divisor
 from mlc.passes.tile.model import volume
 from mlc.target import Target
 

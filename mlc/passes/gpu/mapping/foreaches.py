@@ -6,11 +6,12 @@ from mlc.dialects._ext import operations
 from mlc.ir.mlir import ir
 from mlc.layout.mapping import TaskMap, repeat, spatial
 from mlc.passes.gpu.block import WIDEST, aligned_lanes
+from mlc.passes.gpu.foreach import last_long
 from mlc.passes.gpu.mapping.kernel import Kernel
 from mlc.passes.gpu.mapping.repeats import lasting_loads
 from mlc.passes.gpu.mapping.shared_memory import PLACE
 from mlc.passes.gpu.mapping.turned import SECTOR
-from mlc.passes.task.body import Body, offset_from
+from mlc.passes.task.body import Body, beside
 from mlc.passes.task.flat import Access
 from mlc.passes.tile.model import element_bytes, volume
 
@@ -61,8 +62,8 @@ def map_of(kernel: Kernel, body: Body, threads: int) -> TaskMap:
     while lanes > 1 and depth // lanes < 8:
         lanes //= 2
     sharing = 1
-    beside = along and not lasting_loads(kernel, body)  # neighbours read what lies side by side; what is read but once may lie anywhere
-    while sharing < threads and sharing * lanes < depth and (points * sharing < threads or (beside and sharing < 32)):
+    near = along and not lasting_loads(kernel, body)  # neighbours read what lies side by side; what is read but once may lie anywhere
+    while sharing < threads and sharing * lanes < depth and (points * sharing < threads or (near and sharing < 32)):
         sharing *= 2
     if not along and _steps(points, depth, threads, sharing, lanes) >= _steps(points, depth, threads, 1, lanes):
         sharing = 1
@@ -102,11 +103,11 @@ def _segments(kernel: Kernel, body: Body, threads: int, lanes: int) -> TaskMap |
 def _across(body: Body, loads: Sequence[Access]) -> int:
     """Loads that walk memory contiguously along the last point dimension, also those of elements whose other places are data."""
     extents = list(body.extents.values())
-    if not extents or extents[-1] == 1:
+    if volume(extents) == 1:
         return 0
-    last = body.block.arguments[len(extents) - 1]
+    last = body.block.arguments[last_long(extents)]
     gathers = [list(o.operands)[-1] for o in operations(body.block.owner.operation) if o.name == "memref.load" and len(o.operands) > 1]
-    return sum(a.stride(last) == 1 for a in loads) + sum(offset_from(place, last) is not None for place in gathers)
+    return sum(a.stride(last) == 1 for a in loads) + sum(beside(place, last) is not None for place in gathers)
 
 
 def _lanes(kernel: Kernel, body: Body, threads: int, points: int) -> int:
@@ -114,17 +115,20 @@ def _lanes(kernel: Kernel, body: Body, threads: int, points: int) -> int:
     extents = list(body.extents.values())
     if not extents or _gathers_much(body):
         return 1
-    last = body.block.arguments[len(extents) - 1]
+    row = last_long(extents)
+    last = body.block.arguments[row]
     stores = [a for o, a in body.accesses.items() if o.name == "task.store"]
     if any(a.stride(last) != 1 for a in stores):
         return 1
-    widest = max([element_bytes(a.buffer) for a in body.accesses.values() if a.stride(last) == 1])
-    lanes = WIDEST // widest
-    while lanes > 1 and (extents[-1] % lanes or points // lanes < threads):
+    walking = [(o, a) for o, a in body.accesses.items() if a.stride(last) == 1]
+    loads = [a for o, a in walking if o.name == "task.load"]
+    counted = loads if body.reductions and loads else [a for _, a in walking]
+    lanes = WIDEST // max(element_bytes(a.buffer) for a in counted)
+    while lanes > 1 and (extents[row] % lanes or points // lanes < threads):
         lanes //= 2
-    # To a turned buffer vectors are stored in pieces: what counts is how they are loaded.
+    # Vectors may be stored in pieces, to a turned buffer they are; what counts for a reduction is how it loads.
     direct = [a for a in stores if a.buffer not in kernel.turned]
-    direct = direct or [a for o, a in body.accesses.items() if o.name == "task.load" and a.stride(last) == 1]
+    direct = loads if body.reductions else direct or loads
     return min([aligned_lanes(a, last, lanes, kernel.aligned.get(a.buffer, PLACE)) for a in direct], default=1)
 
 
@@ -148,7 +152,8 @@ def _gathers_much(body: Body) -> bool:
     """Whether lanes, which gather one by one, would take many registers: what follows from the last index is there for each of them."""
     if body.loops or not _gathers(body):
         return body.loops
-    ops, lanes = operations(body.block.owner.operation), set(list(body.block.arguments)[len(body.extents) - 1:len(body.extents)])
+    row = last_long(list(body.extents.values()))
+    ops, lanes = operations(body.block.owner.operation), set(list(body.block.arguments)[row:row + 1])
     apart = 0
     for op in ops:
         if any(v in lanes for v in op.operands):
