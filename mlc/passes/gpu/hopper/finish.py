@@ -23,6 +23,7 @@ from mlc.passes.tile.model import element_bytes
 
 RUN = 8  # columns that a lane has at once
 LANES = 4  # that share a row
+LOADED = 16  # registers for what is loaded beside the sums, which leave few
 
 
 def finishing(op: ir.Operation, staging: Staging, alignment: Mapping[ir.Value, int]) -> ir.Operation | None:
@@ -86,13 +87,14 @@ class Finish(ThreadBody):
         self.indices = list(self.block.arguments)
         wide = [element_bytes(a.buffer) for a in self.accesses.values() if a.buffer != sums and a.stride(self.indices[-1])]
         self.count = min(RUN, WIDEST // max(wide))
-        self.held: ir.Value | None = None
+        self.loads = [op for op in self.accesses if op.name == "task.load"]
+        beside = [self.accesses[op] for op in self.loads if op.operands[0] != sums]
+        words = sum(RUN * element_bytes(a.buffer) // 4 if a.stride(self.indices[-1]) else 1 for a in beside)
+        self.ahead = max(1, LOADED // max(words, 1))  # runs
+        self.loaded: dict[ir.Operation, ir.Value] = {}
 
     def _load(self, op: ir.Operation, lanes: Lanes, env: Mapping[ir.Value, ir.Value]) -> ir.Value:
-        if op.operands[0] != self.sums:
-            return super()._load(op, lanes, env)
-        assert self.held is not None
-        return self.held
+        return self.loaded[op]
 
     def emit(self, thread: ir.Value, first_row: ir.Value, blocks: Sequence[Accumulators]) -> None:
         """For a consumer's thread (0..127 of its warpgroup): its 64-row blocks of sums, the first of which begins at a row of the tile."""
@@ -107,20 +109,36 @@ class Finish(ThreadBody):
                 _guarded(at, self.staging.left.rows, self.staging.left.tile.extent, lambda at=at, runs=runs: self._row(at, runs, quarter))
 
     def _row(self, row: ir.Value, runs: Sequence[Sequence[ir.Value]], quarter: ir.Value) -> None:
-        points = self._points(row, self.staging.left.outer)
-        for k, run in enumerate(runs):
-            column = value(add(mul(quarter, RUN), k * RUN * LANES))
-            _guarded(column, self.staging.right.rows, self.staging.right.tile.extent, lambda c=column, r=run: self._columns(points, c, r))
+        """Loads of several runs come before the first of their stores, behind which none may move: each would be waited for."""
+        points, count, padded = self._points(row, self.staging.left.outer), self.staging.right.rows, self.staging.right.tile.extent
+        columns = [value(add(mul(quarter, RUN), k * RUN * LANES)) for k in range(len(runs))]
+        for k in range(0, len(runs), self.ahead):
+            group = list(zip(columns, runs))[k:k + self.ahead]
+            loaded = [self._loaded(points, c if count == padded else arith.MinUIOp(c, value(count - RUN)).result, run) for c, run in group]
+            for (column, _), found in zip(group, loaded):
+                _guarded(column, count, padded, lambda c=column, f=found: self._columns(points, c, f))
 
-    def _columns(self, points: Mapping[int, ir.Value], column: ir.Value, run: Sequence[ir.Value]) -> None:
-        """The body at neighbouring columns, as many at once as make 16 bytes."""
-        type_ = ir.VectorType.get([self.count], ir.F32Type.get())
-        zero = arith.ConstantOp(ir.IndexType.get(), 0).result
+    def _loaded(self, points: Mapping[int, ir.Value], column: ir.Value, run: Sequence[ir.Value]) -> list[dict[ir.Operation, ir.Value]]:
+        """What the body's loads give for neighbouring columns, as many at once as make 16 bytes."""
+        type_, found = ir.VectorType.get([self.count], ir.F32Type.get()), []
         for part in range(0, RUN, self.count):
-            at = {**points, **self._points(value(add(column, part)), self.staging.right.outer)}
-            self.held = vector.FromElementsOp(type_, list(run[part:part + self.count])).result
-            env = {**self.team.env, **{v: at.get(d, zero) for d, v in enumerate(self.indices)}}
-            self.ops(self.block, Lanes(self.indices[-1], self.count), env)
+            own = vector.FromElementsOp(type_, list(run[part:part + self.count])).result
+            values, env = {}, self._env(points, column, part)
+            for op in self.loads:
+                values[op] = own if op.operands[0] == self.sums else super()._load(op, Lanes(self.indices[-1], self.count), env)
+            found.append(values)
+        return found
+
+    def _columns(self, points: Mapping[int, ir.Value], column: ir.Value, loaded: Sequence[dict[ir.Operation, ir.Value]]) -> None:
+        for i, values in enumerate(loaded):
+            self.loaded = values
+            self.ops(self.block, Lanes(self.indices[-1], self.count), self._env(points, column, i * self.count))
+
+    def _env(self, points: Mapping[int, ir.Value], column: ir.Value, part: int) -> dict[ir.Value, ir.Value]:
+        """The foreach's indices in a row, `part` columns behind a column."""
+        zero = arith.ConstantOp(ir.IndexType.get(), 0).result
+        at = {**points, **self._points(value(add(column, part)), self.staging.right.outer)}
+        return {**self.team.env, **{v: at.get(d, zero) for d, v in enumerate(self.indices)}}
 
     def _points(self, number: ir.Value, loops: Sequence[int]) -> dict[int, ir.Value]:
         """The indices of the loops whose points are numbered row-major."""
