@@ -30,7 +30,8 @@ class KernelOp(TaskOp, name="kernel"):
     `shared` the bytes of the block's shared memory, and `scratch` the offset of its part in which warps join reductions. `constants` are
     the numbers of the memrefs that are weights in every launch: no earlier launch writes them. Blocks are taken row-major, except with a
     `band`: then along the last but one dimension of the grid, so many of its indices, before the last one changes.
-    With `cluster` all blocks of the grid run at once, and may meet at barriers of that scope.
+    With `cluster` all blocks of the grid run at once, and may meet at barriers of that scope. A block with `split` is as many blocks of the
+    machine, a cluster, which share its threads evenly; they have no buffers in shared memory in common.
 
     Example:
       "task.kernel"() ({
@@ -57,6 +58,7 @@ class KernelOp(TaskOp, name="kernel"):
     constants: list = []
     band: int | None = None
     cluster: bool = False
+    split: int = 1
     body: Region
 
     def check(self) -> None:
@@ -70,6 +72,8 @@ class KernelOp(TaskOp, name="kernel"):
             raise VerifyError(f"declares {self.inputs} inputs of {len(buffers)} buffers")
         if self.threads is not None and self.threads < 1:
             raise VerifyError(f"needs a positive number of threads, got {self.threads}")
+        if self.split < 1 or (self.threads or 0) % self.split or (self.cluster and self.split > 1):
+            raise VerifyError(f"is split {self.split} times, expected a divisor of its {self.threads} threads, and no other cluster")
         if self.band is not None and (self.band < 1 or len(self.grid) < 2):
             raise VerifyError(f"has a band of {self.band} in the grid {self.grid}, expected a positive one in two dimensions or more")
 

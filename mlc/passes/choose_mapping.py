@@ -65,6 +65,8 @@ def _choose_threads(kernel: Kernel) -> None:
         threads = max([*wanted, rows.threads] if rows else wanted, default=LEAST)
     everybody = wide.threads if wide else threads
     kernel.op.attributes["threads"] = to_attr(everybody)
+    if rows and rows.split > 1:
+        kernel.op.attributes["split"] = to_attr(rows.split)
     crossing = _map_foreaches(kernel, bodies, threads)
     for block in {op.block: None for op in bodies}:
         mark_early(kernel, [v.operation for v in block.operations])

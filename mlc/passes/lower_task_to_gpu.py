@@ -8,8 +8,9 @@ from typing import ClassVar
 from mlc.dialects._ext import operations, to_attr
 from mlc.errors import CompilerError
 from mlc.ir.clone import clone
-from mlc.ir.mlir import gpu, ir, scf
+from mlc.ir.mlir import arith, gpu, ir, scf
 from mlc.layout.fma import PREFIX, FmaAtom
+from mlc.passes.gpu import cluster
 from mlc.passes.gpu.block import NARROW, SHARED, Block, banded, delinearize, global_type, grid_control
 from mlc.passes.gpu.buffers import elements_of, overlapping, spans_of, strides_of
 from mlc.passes.gpu.contraction import Product, product_of
@@ -31,7 +32,7 @@ from mlc.passes.gpu.warp_stream import WarpStream
 from mlc.passes.gpu.warp_streaming import warp_plan
 from mlc.passes.gpu.wave import WaveProduct
 from mlc.passes.registry import Pass, PassContext
-from mlc.passes.task.flat import Memory
+from mlc.passes.task.flat import Memory, index_constant
 from mlc.passes.tile.model import volume
 from mlc.target import Target
 
@@ -61,7 +62,7 @@ class _Kernel:
         self.name, self.grid, self.threads = view.py("sym_name"), view.py("grid"), view.py("threads")
         if self.threads is None:
             raise CompilerError(f"kernel {self.name} has no mapping; run choose-mapping first")
-        self.kernel, self.target = kernel, target
+        self.kernel, self.target, self.split = kernel, target, view.py("split")
         self.body = kernel.regions[0].blocks[0]
         self.opaque = "alignment" not in kernel.attributes
         arguments = list(self.body.arguments)
@@ -92,19 +93,25 @@ class _Kernel:
         types = [b.type if self.opaque else global_type(b.type) for b in self.buffers]
         maps = _tensor_maps(self.wide, self.body) if self.wide else []
         types += [ir.Type.parse("!llvm.ptr")] * len(maps)
-        blocks = volume(self.grid)
-        function = gpu.GPUFuncOp(ir.FunctionType.get(types, []), self.name, kernel=True, known_block_size=[self.threads, 1, 1])
+        blocks = volume(self.grid) * self.split
+        size = [self.threads // self.split, 1, 1]
+        function = gpu.GPUFuncOp(ir.FunctionType.get(types, []), self.name, kernel=True, known_block_size=size)
         function.operation.attributes["task.grid"] = to_attr([blocks])
-        if self.kernel.opview.py("cluster"):
-            function.operation.attributes["known_cluster_size"] = ir.DenseI32ArrayAttr.get([blocks, 1, 1])
+        if self.kernel.opview.py("cluster") or self.split > 1:
+            together = blocks if self.kernel.opview.py("cluster") else self.split
+            function.operation.attributes["known_cluster_size"] = ir.DenseI32ArrayAttr.get([together, 1, 1])
         function.operation.attributes["task.shared"] = to_attr(0 if self.opaque else self.kernel.opview.py("shared"))
         if maps:
             self._describe(function.operation, maps)
         entry = function.add_entry_block()
         with ir.InsertionPoint(entry):
             env: dict[ir.Value, ir.Value] = dict(zip(self.buffers, entry.arguments))
+            if self.split > 1:
+                cluster.arrive(relaxed=True)
             if self.grid:
                 block, band = gpu.BlockIdOp(gpu.Dimension.x).result, self.kernel.opview.py("band")
+                if self.split > 1:
+                    block = arith.DivUIOp(block, index_constant(self.split)).result
                 env.update(zip(self.indices, banded(block, self.grid, band) if band else delinearize(block, self.grid)))
             if self.opaque:
                 if self.target.has("pdl"):
@@ -133,12 +140,20 @@ class _Kernel:
             dynamic = gpu.DynamicSharedMemoryOp(type_).result
         alignment = dict(zip(self.buffers, self.kernel.opview.py("alignment")))
         constants = {self.buffers[i] for i in self.kernel.opview.py("constants")}
-        team = Block(self.target.warp, self.threads, gpu.ThreadIdOp(gpu.Dimension.x).result, dynamic, memory, env, alignment,
-                     self.kernel.opview.py("scratch"), constants, self.target.has("pdl"))
+        team = Block(self.target.warp, self.threads, self._thread(), dynamic, memory, env, alignment,
+                     self.kernel.opview.py("scratch"), constants, self.target.has("pdl"), split=self.split)
         overlaps = overlapping(spans_of(self.kernel))
         self._keep(team)
         self._steps(self.body, team, overlaps, maps)
         team.wait()  # a kernel without any work still ends after those before it
+
+    def _thread(self) -> ir.Value:
+        """The thread's number in its block, which may be split among the blocks of a cluster."""
+        thread = gpu.ThreadIdOp(gpu.Dimension.x).result
+        if self.split == 1:
+            return thread
+        part = arith.RemUIOp(gpu.BlockIdOp(gpu.Dimension.x).result, index_constant(self.split)).result
+        return arith.AddIOp(arith.MulIOp(part, index_constant(self.threads // self.split)).result, thread).result
 
     def _keep(self, team: Block) -> None:
         """What the kernel's loops repeat is loaded ahead of them; weights ahead of all else."""
@@ -167,7 +182,7 @@ class _Kernel:
                         if not (reads <= team.constants and writes <= team.registers.keys()):
                             team.wait()
                         team.order(reads - team.registers.keys(), writes - team.registers.keys(), overlaps)
-                        of_rows = bool(op.opview.py("columns")) or not team.registers.keys().isdisjoint(reads | writes)
+                        of_rows = self.split > 1 or bool(op.opview.py("columns")) or not team.registers.keys().isdisjoint(reads | writes)
                         emitter = emitters.get(op) or (RowForeach if of_rows else MappedForeach)(op, team)
                         emitter.emit()
                     case "task.mma":

@@ -59,7 +59,7 @@ class Kernel:
         for ref, written in zip(refs, self.written):
             if written and isinstance(ref, Ref) and self.grid * self.threads > 1:
                 ref.space.shadow = Traces(ref.dtype.itemsize, ref.offset, int(np.prod(ref.shape)))
-        together = self.grid if self.cluster else max(1, min(LANES // self.threads, SHARED // max(1, self.dynamic), self.grid))
+        together = self.cluster or max(1, min(LANES // self.threads, SHARED // max(1, self.dynamic), self.grid))
         with np.errstate(all="ignore"):
             for first in range(0, self.grid, together):
                 self._run(first, min(together, self.grid - first), refs)
@@ -83,6 +83,10 @@ class Kernel:
                       traces=[r.space.shadow for r in refs if isinstance(r, Ref) and isinstance(r.space.shadow, Traces)],
                       cluster=self.cluster)
         lanes.run(self.code)
+        if lanes.told:
+            raise Fault(f"kernel @{self.name}: a block may end before another has written to it")
+        for traces in lanes.traces:
+            traces.depart()
 
     def _check_overlaps(self, refs: Sequence[Ref]) -> None:
         """A buffer that was written may share no byte with another."""
@@ -100,14 +104,14 @@ def _number(attribute: Any) -> int:
     return int(getattr(attribute, "value", attribute))
 
 
-def _cluster(function: ir.Operation, grid: int) -> bool:
-    """Whether the blocks of the grid are one cluster, which is all that the simulator knows of clusters."""
+def _cluster(function: ir.Operation, grid: int) -> int:
+    """Blocks of a cluster, 0 without; each runs by itself."""
     if "known_cluster_size" not in function.attributes:
-        return False
+        return 0
     size = int(np.prod(list(function.attributes["known_cluster_size"])))
-    if size != grid or size > 16:
-        raise Fault(f"a cluster of {size} blocks in a grid of {grid}, expected one cluster of at most 16")
-    return True
+    if grid % size or size > 16:
+        raise Fault(f"a cluster of {size} blocks in a grid of {grid}, expected whole clusters of at most 16")
+    return size
 
 
 def _grid(attribute: ir.Attribute) -> int:

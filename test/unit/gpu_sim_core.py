@@ -95,8 +95,10 @@ class Lanes:
     barriers: dict[int, Any] = field(default_factory=dict)  # mbarriers, by address
     warpgroups: Any = None  # matrix products under way
     traces: list[Any] = field(default_factory=list)  # of the arguments that are written
-    cluster: bool = False  # whether the blocks are one cluster
-    arrived: bool = False  # at the cluster's barrier
+    cluster: int = 0  # blocks of a cluster
+    arrived: str = ""  # how the blocks did at the cluster's barrier, before they pass it
+    met: bool = False  # whether all blocks of the cluster have begun for sure
+    told: bool = False  # whether a block has written to another since they met
     turns: Turns | None = None  # of the two sides of a branch that wait for each other
 
     @property

@@ -17,6 +17,7 @@ class Traces:
         self.granule, self.first = granule, start // granule
         self.writer, self.reader = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.before = self.writer, self.reader  # at the last arrival
+        self.past = np.zeros(count, np.int64), np.zeros(count, np.int64)  # what other clusters still must not touch
 
     def own(self, lanes: Any, active: Any = slice(None)) -> np.ndarray:
         """Tags of lanes."""
@@ -28,8 +29,16 @@ class Traces:
 
     def meet(self) -> None:
         """They pass it."""
-        for tags, before in zip((self.writer, self.reader), self.before):
-            tags[tags == before] = 0
+        for tags, before, past in zip((self.writer, self.reader), self.before, self.past):
+            settled = (tags == before) & (tags != 0)
+            past[settled] = tags[settled]
+            tags[settled] = 0
+
+    def depart(self) -> None:
+        """The blocks have ended: to others, their barriers mean nothing."""
+        for tags, past in zip((self.writer, self.reader), self.past):
+            np.copyto(tags, past, where=tags == 0)
+            past[:] = 0
 
     def read(self, at: np.ndarray, own: np.ndarray) -> None:
         """Threads read elements; a value that several wrote alike is no matter."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from gpu_sim_core import Fault, Lanes, Program, Step, dtype_of, rule, shape_of
-from gpu_sim_memory import check_alignment, locate, spread
+from gpu_sim_memory import check_alignment, check_index, locate, spread
 
 from mlc.ir.mlir import ir
 from mlc.layout.fragments import ATOMS, Fragment
@@ -54,8 +54,10 @@ def _barrier(program: Program, op: ir.Operation) -> Step:
     return run
 
 
-@rule("nvvm.cluster.arrive")
+@rule("nvvm.cluster.arrive", "nvvm.cluster.arrive.relaxed")
 def _cluster_arrive(program: Program, op: ir.Operation) -> Step:
+    how = "relaxed" if op.name.endswith("relaxed") else "released"
+
     def run(lanes: Lanes) -> None:
         if not lanes.cluster:
             raise Fault("a cluster barrier in a kernel without clusters")
@@ -63,9 +65,10 @@ def _cluster_arrive(program: Program, op: ir.Operation) -> Step:
             raise Fault("a cluster barrier that only some threads reach")
         if lanes.arrived:
             raise Fault("arrives at a cluster barrier twice, with no wait between")
-        lanes.arrived = True
-        for traces in lanes.traces:
-            traces.arrive()
+        lanes.arrived = how
+        if how == "released":
+            for traces in lanes.traces:
+                traces.arrive()
 
     return run
 
@@ -75,12 +78,55 @@ def _cluster_wait(program: Program, op: ir.Operation) -> Step:
     def run(lanes: Lanes) -> None:
         if not lanes.arrived:
             raise Fault("waits at a cluster barrier without having arrived")
-        lanes.arrived = False
+        relaxed, lanes.arrived, lanes.met = lanes.arrived == "relaxed", "", True
+        if relaxed:
+            return
+        lanes.told = False
         lanes.epoch = lanes.epoch + 1
         assert lanes.shared.shadow is not None
         lanes.shared.shadow.barrier(None, lanes.shared.size)
         for traces in lanes.traces:
             traces.meet()
+
+    return run
+
+
+@rule("nvvm.mapa")
+def _mapa(program: Program, op: ir.Operation) -> Step:
+    (address, number), target = program.slots_of(op.operands), program.slot(op.results[0])
+
+    def run(lanes: Lanes) -> None:
+        check_index(lanes.env[number], lanes.cluster, lanes.mask, "the cluster's blocks")
+        lanes.env[target] = np.broadcast_to(lanes.env[address], lanes.count), np.broadcast_to(lanes.env[number], lanes.count)
+
+    return run
+
+
+@rule("llvm.store")
+def _store_far(program: Program, op: ir.Operation) -> Step:
+    """To the shared memory of any block of the cluster; a thread's number there is none of that block's."""
+    value, pointer = program.slots_of(op.operands)
+    dtype = dtype_of(op.operands[0].type)
+    if "ptr<7>" not in str(op.operands[1].type):
+        raise Fault(f"the simulator stores by pointers to a cluster's memory only: {op}")
+
+    def run(lanes: Lanes) -> None:
+        if not lanes.met:
+            raise Fault("writes to another block, which may not have begun")
+        if lanes.arrived:
+            raise Fault("writes to another block between arriving at a cluster barrier and waiting")
+        lanes.told = True
+        address, number = lanes.env[pointer]
+        shared, active = lanes.shared, lanes.active()
+        at, size, shadow = address[active], dtype.itemsize, lanes.shared.shadow
+        check_index(at, lanes.dynamic, None, "another block's shared memory", size)
+        check_alignment(at, size, None)
+        at = at + number[active] * shared.size
+        pieces, given = spread(at, size // shadow.granule, shadow.granule), np.broadcast_to(lanes.env[value], lanes.count)[active]
+        if (shadow.writer[pieces] >= shadow.base).any() or (shadow.reader[pieces] >= shadow.base).any() or len(set(at)) < len(at):
+            raise Fault("data race: writes shared memory of another block that some thread read or wrote, with no barrier between")
+        shadow.write(pieces, shadow.base, True)
+        shared.view(dtype)[at // size] = given.astype(dtype)
 
     return run
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from arrays import uniform
 from gpu_native import Simulated, compile_gpu
+from native import chosen
 from schedules import at_random
 
 from mlc.dialects import graph
 from mlc.dtypes import BF16, F32
+from mlc.passes.gpu import row_plan
 
 TARGETS = ("cuda:sm_90a,sms=2", "rocm:gfx942,sms=2")  # so small that a few rows keep them busy
 
@@ -76,14 +78,61 @@ def test_warps_join_their_parts_behind_one_barrier_each() -> None:
     _check(compiled, (x,), [_softmax(x.astype(np.float64), 1)], 1e-3)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["cuda:sm_80,sms=2", TARGETS[1]])
 def test_rows_beyond_shared_memory_are_computed_again_instead_of_stored(target: str) -> None:
     x = numbers(2, 65536, dtype=np.float16)
     compiled = compile_gpu(lambda v: graph.softmax(v, axis=1), x, target=target)
-    assert len(compiled.kernels) == 1
+    assert len(compiled.kernels) == 1 and "split" not in compiled.task
     if "cuda" in target:  # where a row fits in shared memory
         assert '"task.alloc"() {level = "shared", offset = 0 : i64} : () -> memref<65536xf16>' in compiled.task
     _check(compiled, (x,), [_softmax(x.astype(np.float64), 1)], 1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("shape", [(3, 65536), (2, 33000), (3, 50001), (1, 131072), (2, 262144)])
+def test_long_rows_are_split_among_blocks_of_a_cluster(shape: tuple[int, int], dtype: Any) -> None:
+    """One kernel reads a row once; its blocks meet once for each join, and no block has a part of a row in shared memory."""
+    x = numbers(*shape, dtype=dtype)
+    tolerance = 2e-3 if dtype == np.float16 else 1e-5
+    alone = x.itemsize * shape[1] <= 223 << 10 and shape[1] % 2 == 0  # one block holds a row, as vectors: then only softmaxes gain
+    for build, expected, split in ((lambda v: graph.softmax(v, axis=1), _softmax(x.astype(np.float64), 1), True),
+                                   (lambda v: graph.layer_norm(v, axis=1, eps=1e-3), _norm(x.astype(np.float64)), not alone)):
+        compiled = compile_gpu(build, x, target=TARGETS[0])
+        assert len(compiled.kernels) == 1 and ("split = " in compiled.task) == split and ('level = "shared"' in compiled.task) != split
+        assert not split or ("gpu.barrier" not in compiled.gpu and compiled.gpu.count("nvvm.cluster.wait") == 3)
+        _check(compiled, (x,), [expected], tolerance)
+
+
+def test_a_residual_and_its_norm_of_long_rows() -> None:
+    """The sum leaves the kernel, and no block reads what another wrote of it."""
+    a, b, scale = (numbers(*shape, dtype=np.float16, seed=i) for i, shape in enumerate([(2, 130000), (2, 130000), (130000,)]))
+
+    def build(x: Any, y: Any, z: Any) -> list[Any]:
+        total = graph.elementwise("add", x, y)
+        return [total, graph.elementwise("mul", graph.layer_norm(total, axis=1, eps=1e-3), z)]
+
+    total = a.astype(np.float64) + b
+    compiled = compile_gpu(build, a, b, scale, target=TARGETS[0])
+    assert "split = " in compiled.task
+    _check(compiled, (a, b, scale), [total, _norm(total) * scale], 4e-3)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_split_chains_under_any_schedule(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short rows in blocks of a few threads: clusters of all sizes, kernels with ops that forbid them."""
+    monkeypatch.setattr(row_plan, "MOST_THREADS", 64)
+    monkeypatch.setattr(row_plan, "SPLIT", 32)
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 4)), int(rng.integers(1, 4)), int(rng.choice([1024, 2000, 3001, 4096])))
+    axis, x, y = int(rng.choice([1, 2])) if seed % 2 else 2, numbers(*shape), numbers(*shape, seed=1)
+
+    def build(a: Any, b: Any) -> list[Any]:
+        norm = graph.layer_norm(a, axis=2, eps=1e-3)
+        return [norm, graph.softmax(graph.elementwise("add", norm, b), axis=axis)]
+
+    norm = _norm(x.astype(np.float64))
+    compiled = compile_gpu(build, x, y, schedule=at_random(seed) if seed % 2 else chosen, target=TARGETS[0])
+    _check(compiled, (x, y), [norm, _softmax(norm + y, axis)], 1e-4)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -496,7 +496,7 @@ def _exchange(*steps: str, cluster: int = 4) -> np.ndarray:
     """Four blocks of one thread: each has its number to tell, and may ask for another's."""
     y, z = np.zeros(4, np.float32), np.zeros(4, np.float32)
     body = "%i = arith.index_cast %b : index to i32\n%number = arith.sitofp %i : i32 to f32\n" + "".join(steps)
-    _simulate("%y: memref<4xf32>, %z: memref<4xf32>", body, y, z, grid=4, threads=1, cluster=cluster)
+    _simulate("%y: memref<4xf32>, %z: memref<4xf32>", body, y, z, grid=4, threads=1, shared=64, cluster=cluster)
     return z
 
 
@@ -512,7 +512,39 @@ def test_blocks_of_a_cluster_see_what_was_written_before_a_barrier() -> None:
     ((_TELL, _WAIT, _ASK), 4, "without having arrived"),
     ((_TELL, _ARRIVE, _ARRIVE), 4, "twice"),
     (("%odd = arith.cmpi eq, %b, %c1 : index\nscf.if %odd {", _ARRIVE, _WAIT, "}"), 4, "only some threads"),
-    ((_TELL,), 2, "a cluster of 2 blocks in a grid of 4")])
+    ((_TELL,), 3, "a cluster of 3 blocks in a grid of 4"),
+    ((_TELL, _ARRIVE, _WAIT, _ASK), 2, "data race")])
 def test_faults_of_clusters(steps: tuple[str, ...], cluster: int, why: str) -> None:
+    with pytest.raises(Fault, match=why):
+        _exchange(*steps, cluster=cluster)
+
+
+_BEGIN = '"nvvm.cluster.arrive.relaxed"() : () -> ()\n' + _WAIT
+_HAND = """%memory = gpu.dynamic_shared_memory : memref<?xi8, #gpu.address_space<workgroup>>
+        %slots = memref.view %memory[%c0][] : memref<?xi8, #gpu.address_space<workgroup>> to memref<1xf32, #gpu.address_space<workgroup>>
+        %one = arith.constant 1 : i32
+        %next = arith.xori %i, %one : i32
+        %place = arith.constant 0 : i64
+        %near = llvm.inttoptr %place : i64 to !llvm.ptr<3>
+        %far = nvvm.mapa %near, %next : !llvm.ptr<3> -> !llvm.ptr<7>
+        llvm.store %number, %far : f32, !llvm.ptr<7>
+        """
+_TAKE = """%got = memref.load %slots[%c0] : memref<1xf32, #gpu.address_space<workgroup>>
+        memref.store %got, %z[%b] : memref<4xf32>
+        """
+
+
+def test_blocks_of_a_cluster_write_to_each_other() -> None:
+    np.testing.assert_array_equal(_exchange(_BEGIN, _HAND, _ARRIVE, _WAIT, _TAKE), [1, 0, 3, 2])
+
+
+@pytest.mark.parametrize(("steps", "cluster", "why"), [
+    ((_HAND, _ARRIVE, _WAIT, _TAKE), 4, "may not have begun"),
+    ((_BEGIN, _HAND, _TAKE, _ARRIVE, _WAIT), 4, "data race"),
+    ((_BEGIN, _HAND, _BEGIN, _TAKE), 4, "data race"),
+    ((_BEGIN, _ARRIVE, _HAND, _WAIT, _TAKE), 4, "between arriving"),
+    ((_BEGIN, _HAND), 4, "may end before"),
+    ((_BEGIN, _HAND, _ARRIVE, _WAIT, _TAKE), 2, "out of bounds")])
+def test_faults_of_writes_to_other_blocks(steps: tuple[str, ...], cluster: int, why: str) -> None:
     with pytest.raises(Fault, match=why):
         _exchange(*steps, cluster=cluster)

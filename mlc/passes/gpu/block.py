@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlc.ir.mlir import arith, gpu, ir, memref, scf
+from mlc.passes.gpu import cluster
 from mlc.passes.gpu.kept import Kept
 from mlc.passes.task.flat import Access, Memory, divisor, index_constant, load_scalar
 from mlc.passes.tile.model import element_bytes, volume
@@ -90,7 +91,8 @@ class Block:
     alignment: bytes, per kernel argument. scratch: offset of the memory in which warps join their parts of a reduction. constants: kernel
     arguments that may be read at once; `dependent`: others only after `wait`. kept: values loaded ahead of the kernel's loops, by the
     thread's turns along points and along the reduction. registers: per register buffer, the thread's values by their place among its
-    points. exchanged: those of the two halves of `scratch` that some threads may still read.
+    points. exchanged: those of the two halves of `scratch` that some threads may still read. split: the blocks of a cluster that this one
+    is; `threads` and `thread` count through all of them. begun: whether all these have begun for sure.
     """
 
     warp: int
@@ -108,6 +110,8 @@ class Block:
     read: set[ir.Value] = field(default_factory=set)
     registers: dict[ir.Value, dict[tuple[int, ...], ir.Value]] = field(default_factory=dict)
     exchanged: set[int] = field(default_factory=set)
+    split: int = 1
+    begun: bool = False
 
     def shared(self, offset: int, elements: int, element: ir.Type) -> ir.Value:
         """A flat buffer at `offset` bytes of the block's shared memory."""
@@ -130,31 +134,45 @@ class Block:
         self.written.clear()
         self.read.clear()
 
-    def exchange(self, parts: Sequence[ir.Value], place: ir.Value) -> list[ir.Value]:
-        """Each part as it is in lane 0 of the warp with number `place`, for all threads of the block, through `scratch`.
+    def exchange(self, parts: Sequence[ir.Value], places: Sequence[ir.Value]) -> list[list[ir.Value]]:
+        """Per place the parts as they are in lane 0 of the warp with that number, for all threads of the block, through `scratch`.
 
-        One barrier: the next exchange goes through the other half.
+        One barrier: the next exchange goes through the other half. Of a split block, each lane tells another block of the cluster.
         """
         half = 1 if self.exchanged == {0} else 0
         if half in self.exchanged:
             gpu.BarrierOp()
         warps = self.threads // self.warp
         number, lane = delinearize(self.thread, [warps, self.warp])
-        buffers = [self.shared(self.scratch + 8 * (HALVES * i + half) * warps, warps, p.type) for i, p in enumerate(parts)]
-        leads = scf.IfOp(arith.CmpIOp(arith.CmpIPredicate.eq, lane, index_constant(0)).result)
+        starts = [self.scratch + 8 * (HALVES * i + half) * warps for i in range(len(parts))]
+        buffers = [self.shared(start, warps, p.type) for start, p in zip(starts, parts)]
+        if self.split > 1 and not self.begun:
+            cluster.wait()
+            self.begun = True
+        few = (arith.CmpIPredicate.ult, self.split) if self.split > 1 else (arith.CmpIPredicate.eq, 0)
+        leads = scf.IfOp(arith.CmpIOp(few[0], lane, index_constant(few[1])).result)
         with ir.InsertionPoint(leads.then_block):
-            for p, buffer in zip(parts, buffers):
-                memref.StoreOp(p, buffer, [number])
+            for p, buffer, start in zip(parts, buffers, starts):
+                if self.split > 1:
+                    assert self.dynamic is not None
+                    place = arith.MulIOp(number, index_constant(element_bytes(buffer))).result
+                    cluster.store_far(p, self.dynamic, arith.AddIOp(place, index_constant(start)).result, lane)
+                else:
+                    memref.StoreOp(p, buffer, [number])
             scf.YieldOp([])
-        gpu.BarrierOp()
+        if self.split > 1:
+            cluster.arrive()
+            cluster.wait()
+        else:
+            gpu.BarrierOp()
         self.exchanged = {half}
-        return [load_scalar(buffer, place) for buffer in buffers]
+        return [[load_scalar(buffer, place) for buffer in buffers] for place in places]
 
     def meet(self, scope: str) -> None:
         """All threads of the block, or of all blocks of the cluster, have done what stands before, and see it."""
         if scope == "cluster":
-            ir.Operation.create("nvvm.cluster.arrive")
-            ir.Operation.create("nvvm.cluster.wait")
+            cluster.arrive()
+            cluster.wait()
             self.written.clear()
             self.read.clear()
         else:

@@ -155,7 +155,10 @@ class RowForeach(MappedForeach):
         return carried
 
     def _across(self, names: list[str], parts: list[ir.Value]) -> list[ir.Value]:
-        """Joins the parts of the threads that share a row: shuffles in a warp, then, behind one barrier, the warps' parts from memory."""
+        """Joins the parts of the threads that share a row: shuffles in a warp, then, behind one barrier, the warps' parts from memory.
+
+        Of more warps than a warp has lanes, each lane joins several parts first.
+        """
         warp = self.team.warp
         parts = shuffled(names, parts, min(self.sharing, warp), warp)
         if self.sharing <= warp:
@@ -163,7 +166,11 @@ class RowForeach(MappedForeach):
         warps = self.sharing // warp
         group, _, lane = delinearize(self.team.thread, [self.team.threads // self.sharing, warps, warp])
         place = arith.AddIOp(arith.MulIOp(group, index_constant(warps)).result, arith.RemUIOp(lane, index_constant(warps)).result).result
-        return shuffled(names, self.team.exchange(parts, place), warps, warp)
+        places = [place, *(arith.AddIOp(place, index_constant(n)).result for n in range(warp, warps, warp))]
+        own, *others = self.team.exchange(parts, places)
+        for other in others:
+            own = [combine(name, p, q) for name, p, q in zip(names, own, other)]
+        return shuffled(names, own, min(warps, warp), warp)
 
 
 def _both(a: ir.Value | None, b: ir.Value | None) -> ir.Value | None:

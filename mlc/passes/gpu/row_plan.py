@@ -2,14 +2,15 @@
 
 Every op of the rows gets one map over [rows, columns]; then the thread that writes an element of a buffer is the one that reads it, and the
 buffer is of level "register". What several ops read from memory is loaded once, by an op of its own in front of them. A buffer with one
-element per row is in the registers of all threads that share the row: they all compute it. Very long rows are in shared memory instead.
+element per row is in the registers of all threads that share the row: they all compute it. Very long rows are in shared memory instead, or
+split among the blocks of a cluster.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mlc.dialects import task
-from mlc.dialects._ext import to_attr
+from mlc.dialects._ext import operations, to_attr
 from mlc.ir.affine import from_linear
 from mlc.ir.mlir import ir
 from mlc.layout.linear import Linear
@@ -30,6 +31,9 @@ FEW = 4  # vectors of a row that a thread has where that takes more than a warp 
 MANY = 8  # vectors that a thread has before a warp is too few for a row, which saves barriers
 MARGIN = 4 << 10  # bytes of shared memory for all else
 MOST_VECTORS = 32  # of a thread: its code is straight
+SPLIT = 256  # threads of a block that has a part of a row: some of them share an SM
+CLUSTER = 8  # blocks of a cluster before they get more threads
+PART = 4  # vectors of such a row that a thread has
 IDLE = 1024  # threads that an SM would have in flight if it were busy
 COMING = 256  # bytes that a thread loads, where more threads could
 KEPT = 208  # bytes of a thread's elements where more threads could have them
@@ -39,7 +43,8 @@ KEPT = 208  # bytes of a thread's elements where more threads could have them
 class RowPlan:
     """rows, columns: that one thread has, in vectors of `lanes` along the columns (or, `across`, along the rows).
 
-    level: where buffers with an element per column are. In shared memory, too, a thread reads what it wrote.
+    level: where buffers with an element per column are. In shared memory, too, a thread reads what it wrote. split: blocks of a cluster
+    that a row's threads are in.
     """
 
     rows: int
@@ -49,6 +54,7 @@ class RowPlan:
     lanes: int
     across: bool = False
     level: str = "register"
+    split: int = 1
 
     @property
     def threads(self) -> int:
@@ -85,7 +91,7 @@ def choose_rows(kernel: ir.Operation, aligned: Mapping[ir.Value, int], target: T
     handed, loaded = _handed_on(rows, aligned), _loaded(rows, aligned)
     repeated = [group for group in loaded if len({f.op for f, _ in group}) > 1]
     kept = [_Kept.of(rows, group) for group in (*handed.values(), *repeated)]
-    plan = _schedule(rows, kept, aligned, target)
+    plan = _schedule(rows, kept, aligned, target, target.cluster if _apart(kernel, rows, handed) else 1)
     if plan is None or not (handed or repeated):
         return None
     if plan.level == "register" and volume(kernel.opview.py("grid")) * plan.threads <= target.sms * IDLE:
@@ -128,6 +134,16 @@ def _handed_on(rows: Rows, arguments: Collection[ir.Value]) -> dict[ir.Value, Gr
         if len(alike) > 1 and (users == len(group) if buffer in arguments else users == len(alike)):
             found[buffer] = alike
     return found
+
+
+def _apart(kernel: ir.Operation, rows: Rows, handed: Mapping[ir.Value, Group]) -> bool:
+    """Whether no thread reads what another wrote, so that those that share a row need not be in one block."""
+    known = {f.op for f in rows.ops}
+    foreaches = [v.operation for v in kernel.regions[0].blocks[0].operations if v.operation.name == "task.foreach"]
+    written = {access.operands[1] for op in foreaches for access, _ in accesses(op) if access.name == "task.store"}
+    read = [(access, buffer) for op in foreaches for access, buffer in accesses(op) if access.name == "task.load" and buffer in written]
+    mine = {access for group in handed.values() for _, access in group}
+    return all(op in known for op in foreaches) and all(access in mine for access, _ in read)
 
 
 def _loaded(rows: Rows, arguments: Collection[ir.Value]) -> list[Group]:
@@ -239,8 +255,11 @@ def _identity(rank: int) -> ir.Attribute:
 
 
 # -- threads -------------------------------------------------------------------------------------------------------------
-def _schedule(rows: Rows, kept: Sequence[_Kept], aligned: Mapping[ir.Value, int], target: Target) -> RowPlan | None:
-    """Threads by what memory likes: neighbours in it are vectors, then threads. None where a thread would have too much."""
+def _schedule(rows: Rows, kept: Sequence[_Kept], aligned: Mapping[ir.Value, int], target: Target, split: int) -> RowPlan | None:
+    """Threads by what memory likes: neighbours in it are vectors, then threads. None where a thread would have too much.
+
+    split: blocks, at most, that may share a row.
+    """
     moved = [(f, op, a) for f in rows.ops for op, a in Body(f.op, Memory()).accesses.items() if a.buffer in aligned]
     along = [(a, f.columns[-1]) for f, _, a in moved if f.columns and a.stride(f.columns[-1]) == 1]
     across = [(a, f.rows[-1]) for f, _, a in moved if f.columns and f.rows and a.stride(f.rows[-1]) == 1]
@@ -250,7 +269,17 @@ def _schedule(rows: Rows, kept: Sequence[_Kept], aligned: Mapping[ir.Value, int]
         return None
     loads = {(a.buffer, rows.place(op)): _times(f, op) * element_bytes(a.buffer)
              for f, op, a in moved if f.columns and op.name == "task.load"}
-    return _along(rows, kept, sum(loads.values()), _lanes(along, rows.columns[-1], aligned), target)
+    lanes, load = _lanes(along, rows.columns[-1], aligned), sum(loads.values())
+    plan = _along(rows, kept, load, lanes, target)
+    if plan is not None:
+        return plan if _fits(plan, kept, target) else None
+    alone, parts = _in_shared(rows, kept, lanes, target), _split(rows, kept, load, lanes, target, split)
+    return parts if parts is not None and (alone is None or _computes(rows)) else alone
+
+
+def _computes(rows: Rows) -> bool:
+    """Whether whole rows meet functions (exp), which take so long that they should overlap with loads and stores of other rows."""
+    return any(inner.name.startswith("math.") for f in rows.ops if f.columns for inner in operations(f.op))
 
 
 def _times(f: RowOp, load: ir.Operation) -> int:
@@ -280,9 +309,31 @@ def _along(rows: Rows, kept: Sequence[_Kept], load: int, lanes: int, target: Tar
         coming = plan.thread_points * load
         few = plan.rows * plan.columns <= (MANY if sharing <= target.warp else FEW) and (coming <= COMING or plan.columns == 1)
         if few and _bytes(kept, plan.thread_rows, plan.thread_points) <= KEPT:
-            return plan if _fits(plan, kept, target) else None
+            return plan
         sharing *= 2
-    plan = replace(_grouped(MOST_THREADS, count, vectors, lanes, target), level="shared")
+    return None
+
+
+def _split(rows: Rows, kept: Sequence[_Kept], load: int, lanes: int, target: Target, most: int) -> RowPlan | None:
+    """Several blocks of a cluster share a row, so small that an SM has some of them: while one joins parts or computes, others load.
+
+    load: as of `_along`. most: blocks; more than `CLUSTER` are slow to begin and to meet, so that larger blocks are better.
+    """
+    count, vectors = volume(rows.rows), volume(rows.columns) // lanes
+    sharing = 2 * MOST_THREADS
+    while sharing <= MOST_THREADS * most:
+        threads = SPLIT if sharing <= CLUSTER * SPLIT else 2 * SPLIT
+        plan = RowPlan(count, -(-vectors // sharing), 1, sharing, lanes, split=min(most, sharing // threads))
+        few = plan.columns <= PART and count * plan.columns <= MANY and (plan.thread_points * load <= COMING or plan.columns == 1)
+        if few and _bytes(kept, plan.thread_rows, plan.thread_points) <= KEPT and _fits(plan, kept, target):
+            return plan
+        sharing *= 2
+    return None
+
+
+def _in_shared(rows: Rows, kept: Sequence[_Kept], lanes: int, target: Target) -> RowPlan | None:
+    """One block for a row, which lies in its shared memory."""
+    plan = replace(_grouped(MOST_THREADS, volume(rows.rows), volume(rows.columns) // lanes, lanes, target), level="shared")
     held = sum(k.size * volume(rows.rows) * volume(rows.columns) for k in kept if k.full)
     return plan if plan.rows * plan.columns <= MOST_VECTORS and held <= target.shared_bytes - MARGIN else None
 
@@ -307,7 +358,7 @@ def _across(rows: Rows, kept: Sequence[_Kept], lanes: int, target: Target) -> Ro
 
 def _fits(plan: RowPlan, kept: Sequence[_Kept], target: Target) -> bool:
     """Whether a thread's registers hold its elements, and its code stays short."""
-    registers = min(MOST_REGISTERS, target.registers // plan.threads)
+    registers = min(MOST_REGISTERS, target.registers * plan.split // plan.threads)
     held = _bytes(kept, plan.thread_rows, plan.thread_points)
     return plan.rows * plan.columns <= MOST_VECTORS and held <= 4 * (registers - OTHERS)
 

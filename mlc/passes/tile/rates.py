@@ -1,7 +1,7 @@
 """What a kernel's work costs on a machine, in nanoseconds: traffic x waves (Welder), arithmetic, and the price of blocks and launches."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mlc.dtypes import BY_NAME
@@ -285,6 +285,8 @@ class GpuRates:
     row_bytes: int = 96 << 10  # that registers of an SM hold beside what they compute
     row_most: int = 128 << 10  # that one block holds of one row
     rows_most: int = 32 << 10  # of several
+    row_part: int = 32 << 10  # that a block of a cluster has of a row which no single one holds
+    row_split: int = 0  # of such a row, at most
     stream_macs: float = 1000.0  # of warps: what they read of shared memory keeps them busy, too
     softmax: float = 20.0  # scores of a stream; those of a group alone
     softmax_alone: float = 9.0
@@ -310,7 +312,8 @@ class GpuRates:
         along = tuple(element for element in atoms if wide and element in KINDS and not KINDS[element].across)
         return GpuRates(target.sms, target.shared_bytes, atoms, wide, target.warp, along=along, stages=4 if target.has("cp.async") else 2,
                         shares=not target.has("cp.async"), loose=LOOSE if target.has("cp.async") else 1.0, units=chained_units(target),
-                        registers=target.registers, l2=target.l2, turned=target.shared_bytes // BLOCKS)
+                        registers=target.registers, l2=target.l2, turned=target.shared_bytes // BLOCKS,
+                        row_split=target.cluster << 16)
 
     def price(self, work: Work) -> float | None:
         price = self._price_cached(work)
@@ -341,6 +344,10 @@ class GpuRates:
         held = work.held
         if held and held.bytes <= (self.row_most if held.rows == 1 else self.rows_most):
             return self._price_rows(work, held)
+        if held and held.rows == 1 and held.bytes <= self.row_split:
+            parts = -(-held.bytes // self.row_part)
+            part = replace(work, blocks=work.blocks * parts, traffic=work.traffic / parts, ops=work.ops / parts)
+            return self._price_rows(part, Held(self.row_part, 1))
         traffic = work.traffic + (2 * held.bytes if held else 0)  # rows that do not fit are read again
         resident = max(1, min(RESIDENT, int(self.shared // max(need, 1))))
         each = -(-work.blocks // self.sms)

@@ -25,6 +25,12 @@
   "task.end"() : () -> ()
 }) {sym_name = "too_many_inputs", grid = [4], inputs = 2} : () -> ()
 
+// expected-error@below {{'task.kernel' op is split 3 times, expected a divisor of its 256 threads, and no other cluster}}
+"task.kernel"() ({
+^bb0(%x: memref<64xf32>, %b: index):
+  "task.end"() : () -> ()
+}) {sym_name = "odd_split", grid = [4], inputs = 1, threads = 256, split = 3} : () -> ()
+
 // expected-error@below {{'task.kernel' op needs a positive number of threads, got 0}}
 "task.kernel"() ({
 ^bb0(%x: memref<64xf32>, %b: index):
