@@ -33,7 +33,6 @@ MARGIN = 4 << 10  # bytes of shared memory for all else
 MOST_VECTORS = 32  # of a thread: its code is straight
 SPLIT = 256  # threads of a block that has a part of a row: some of them share an SM
 CLUSTER = 8  # blocks of a cluster before they get more threads
-PART = 4  # vectors of such a row that a thread has
 IDLE = 1024  # threads that an SM would have in flight if it were busy
 COMING = 256  # bytes that a thread loads, where more threads could
 KEPT = 208  # bytes of a thread's elements where more threads could have them
@@ -324,7 +323,7 @@ def _split(rows: Rows, kept: Sequence[_Kept], load: int, lanes: int, target: Tar
     while sharing <= MOST_THREADS * most:
         threads = SPLIT if sharing <= CLUSTER * SPLIT else 2 * SPLIT
         plan = RowPlan(count, -(-vectors // sharing), 1, sharing, lanes, split=min(most, sharing // threads))
-        few = plan.columns <= PART and count * plan.columns <= MANY and (plan.thread_points * load <= COMING or plan.columns == 1)
+        few = count * plan.columns <= MANY and (plan.thread_points * load <= COMING or plan.columns == 1)
         if few and _bytes(kept, plan.thread_rows, plan.thread_points) <= KEPT and _fits(plan, kept, target):
             return plan
         sharing *= 2
