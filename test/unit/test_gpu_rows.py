@@ -103,6 +103,14 @@ def test_long_rows_are_split_among_blocks_of_a_cluster(shape: tuple[int, int], d
         _check(compiled, (x,), [expected], tolerance)
 
 
+def test_what_a_block_has_too_few_registers_for_is_split() -> None:
+    """A softmax's row as f16 and its powers as f32 are 192 bytes of each of 1024 threads."""
+    x = numbers(3, 32768, dtype=np.float16)
+    compiled = compile_gpu(lambda v: graph.softmax(v, axis=1), x, target=TARGETS[0])
+    assert "split = 4" in compiled.task and 'level = "shared"' not in compiled.task
+    _check(compiled, (x,), [_softmax(x.astype(np.float64), 1)], 2e-3)
+
+
 def test_a_residual_and_its_norm_of_long_rows() -> None:
     """The sum leaves the kernel, and no block reads what another wrote of it."""
     a, b, scale = (numbers(*shape, dtype=np.float16, seed=i) for i, shape in enumerate([(2, 130000), (2, 130000), (130000,)]))

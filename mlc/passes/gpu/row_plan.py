@@ -270,9 +270,11 @@ def _schedule(rows: Rows, kept: Sequence[_Kept], aligned: Mapping[ir.Value, int]
              for f, op, a in moved if f.columns and op.name == "task.load"}
     lanes, load = _lanes(along, rows.columns[-1], aligned), sum(loads.values())
     plan = _along(rows, kept, load, lanes, target)
-    if plan is not None:
-        return plan if _fits(plan, kept, target) else None
-    alone, parts = _in_shared(rows, kept, lanes, target), _split(rows, kept, load, lanes, target, split)
+    if plan is not None and _fits(plan, kept, target):
+        return plan
+    if plan is not None:  # its threads have too few registers: those of several blocks have more
+        return _split(rows, kept, load, lanes, target, plan.sharing, split) if _computes(rows) else None
+    alone, parts = _in_shared(rows, kept, lanes, target), _split(rows, kept, load, lanes, target, 2 * MOST_THREADS, split)
     return parts if parts is not None and (alone is None or _computes(rows)) else alone
 
 
@@ -313,16 +315,17 @@ def _along(rows: Rows, kept: Sequence[_Kept], load: int, lanes: int, target: Tar
     return None
 
 
-def _split(rows: Rows, kept: Sequence[_Kept], load: int, lanes: int, target: Target, most: int) -> RowPlan | None:
+def _split(rows: Rows, kept: Sequence[_Kept], load: int, lanes: int, target: Target, sharing: int,
+           most: int) -> RowPlan | None:
     """Several blocks of a cluster share a row, so small that an SM has some of them: while one joins parts or computes, others load.
 
-    load: as of `_along`. most: blocks; more than `CLUSTER` are slow to begin and to meet, so that larger blocks are better.
+    load: as of `_along`. sharing: threads, at least. most: blocks; more than `CLUSTER` are slow to begin and to meet, so that larger blocks
+    are better.
     """
     count, vectors = volume(rows.rows), volume(rows.columns) // lanes
-    sharing = 2 * MOST_THREADS
     while sharing <= MOST_THREADS * most:
         threads = SPLIT if sharing <= CLUSTER * SPLIT else 2 * SPLIT
-        plan = RowPlan(count, -(-vectors // sharing), 1, sharing, lanes, split=min(most, sharing // threads))
+        plan = RowPlan(count, -(-vectors // sharing), 1, sharing, lanes, split=max(1, min(most, sharing // threads)))
         few = count * plan.columns <= MANY and (plan.thread_points * load <= COMING or plan.columns == 1)
         if few and _bytes(kept, plan.thread_rows, plan.thread_points) <= KEPT and _fits(plan, kept, target):
             return plan
