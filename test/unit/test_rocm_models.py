@@ -67,14 +67,14 @@ def test_patches_keep_their_registers() -> None:
     assert kernel["spill_bytes"] == kernel["scratch_bytes"] == 0
 
 
-@pytest.mark.parametrize(("arch", "instruction"), [("gfx942", "v_mfma_f32_16x16x32_bf8_fp8"), ("gfx1201", ""), ("gfx90a", "")])
+@pytest.mark.parametrize(("arch", "instruction"), [("gfx942", "v_mfma_f32_16x16x32_fp8_bf8"), ("gfx1201", ""), ("gfx90a", "")])
 def test_float8_that_no_atom_takes_is_a_note(arch: str, instruction: str) -> None:
     """Never an error: the products are computed in wider types."""
     kinds = TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLOAT8E5M2FNUZ
-    infos = [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in zip("ab", kinds, ([32, 64], [64, 32]))]
+    infos = [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in zip("ab", kinds, ([128, 256], [256, 128]))]
     nodes = [helper.make_node("Cast", [name], [f"{name}w"], to=TensorProto.FLOAT) for name in "ab"]
     nodes.append(helper.make_node("MatMul", ["aw", "bw"], ["y"], name="proj"))
-    graph = helper.make_graph(nodes, "g", infos, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [32, 32])])
+    graph = helper.make_graph(nodes, "g", infos, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [128, 128])])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     options = CompileOptions(target=Target.parse(f"rocm:{arch}"))
     notes = compile_model(model, options).plan.get("notes", [])

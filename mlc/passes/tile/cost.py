@@ -212,15 +212,24 @@ class _Tally:
 
 def _far(nodes: Sequence[Node], external: set[ir.Value], producer: Mapping[ir.Value, Node], inlined: Mapping[Node, bool], rates: Rates,
          loaded: Mapping[ir.Value, float]) -> float:
-    """Bytes of tensors that no cache holds. loaded: what all blocks load of those that are no factors."""
+    """Bytes of tensors that no cache holds. loaded: what all blocks load other than factors of matrix units and register tiles.
+
+    Matrices that few rows are multiplied by are not among them: of these `Work.once` is all that a tile cannot help (loops load the faster
+    the more threads there are, for which split-reductions provides).
+    """
     sizes: dict[ir.Value, float] = {}
+    once: set[ir.Value] = set()
     for node in nodes:
-        if node.contraction and not inlined.get(node) and not _read_once(node, producer, inlined):
+        if node.contraction and not inlined.get(node):
             factors = [_source(r, node, producer, inlined)[0].value for r in node.reads]
-            sizes |= {v: volume(v.type.shape) * element_bytes(v) for v in factors if v not in producer}
+            if _read_once(node, producer, inlined):
+                once.update(factors)
+            else:
+                sizes |= {v: volume(v.type.shape) * element_bytes(v) for v in factors if v not in producer}
         sizes |= {v: volume(node.shape) * element_bytes(v) for v in node.results if v in external}
     for value, moved in loaded.items():
-        sizes.setdefault(value, min(moved, volume(value.type.shape) * element_bytes(value)))
+        if value not in once:
+            sizes.setdefault(value, min(moved, volume(value.type.shape) * element_bytes(value)))
     return sum(size for size in sizes.values() if size > rates.l2)
 
 
