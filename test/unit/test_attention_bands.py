@@ -10,7 +10,7 @@ from graph_passes import build_module, count, ew, same_results, sample
 from mlc.dialects import graph
 from mlc.dialects._ext import operations
 from mlc.dialects.graph import TensorType
-from mlc.dtypes import BOOL, F16, F32, I64
+from mlc.dtypes import BF16, BOOL, F16, F32, I64
 from mlc.ir.context import make_context
 from mlc.ir.mlir import ir
 from mlc.passes.graph.bands import band
@@ -124,6 +124,17 @@ def test_a_stored_mask_is_looked_at():
             Recognise().run(module, PassContext(weights=weights))
             assert len(attentions(module)[0].operands) == 3 + masks
             assert count(module)["attention"] == 1
+
+
+@pytest.mark.parametrize(("dtype", "low", "masks"), [(F16, -65504.0, 0), (F16, -1e4, 1), (BF16, -1e4, 1), (BF16, -1e9, 0)])
+def test_what_hides_depends_on_the_numbers_that_scores_can_be(dtype, low, masks):
+    def build(q, k, v):
+        return graph.attention(q, k, v, triangle(0, low), scale=1.0)
+
+    with make_context(), ir.Location.unknown():
+        module = build_module(build, [TensorType(x.shape, dtype) for x in (*QUERIES, *KEYS)])
+        Recognise().run(module, PassContext())
+        assert len(attentions(module)[0].operands) == 3 + masks
 
 
 def test_a_mask_that_differs_between_heads_stays():

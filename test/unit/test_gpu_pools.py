@@ -1,5 +1,6 @@
 """Pools over padded images: padding is read through, not stored, and neighbours along channels are loaded as one vector."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ def test_padding_is_part_of_the_pool(kind: str, around: float, target: str) -> N
     simulated = compile_gpu(build, x, target=target, schedule=tiled(1, 2, 24, 64))
     assert len(simulated.kernels) == 1
     assert "vector<4xf16>" in simulated.gpu and "vector.from_elements" not in simulated.gpu
+    image = re.escape(f"memref<{x.size}xf16")
+    read = [line for line in simulated.gpu.splitlines() if re.search(rf"(vector|memref)\.load .*: {image}", line)]
+    assert read and all(re.search("vector<[48]xf16>", line) for line in read)
     reduce = np.max if kind == "max" else np.sum
     np.testing.assert_allclose(simulated(x)[0].astype(np.float32), reduce(windows(x, around), axis=(-2, -1)), rtol=1e-3, atol=2e-3)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlc.dialects.graph import AttentionOp, ElementwiseOp, WeightOp
 from mlc.dialects.graph._base import create
-from mlc.dtypes import BOOL
+from mlc.dtypes import BOOL, F16, DType
 from mlc.ir.mlir import ir
 from mlc.passes.graph.fold import computed
 from mlc.passes.graph.permute import attributes
@@ -21,9 +21,9 @@ from mlc.weights import WeightStore
 LARGEST = 1 << 26  # elements of a mask that is looked at: 8192 queries by 8192 keys
 
 
-def _hidden(bits: int) -> float:
-    """What is added to a score so that it counts for nothing: scores of 16 bits end at 6.6e4, and some write -1e4 for -inf beside them."""
-    return -1e4 if bits == 16 else -1e9
+def _hidden(scores: DType) -> float:
+    """What, added to a score, makes it count for nothing: numbers of f16 end at 65504, and what exporters write for -inf is the lowest."""
+    return -65504.0 if scores == F16 else -1e9
 
 
 class Values:
@@ -82,7 +82,7 @@ def band(seen: np.ndarray) -> dict[str, int] | None:
     return found if np.array_equal(seen, expected) else None
 
 
-def _seen(mask: np.ndarray, is_bool: bool, bits: int) -> np.ndarray | None:
+def _seen(mask: np.ndarray, is_bool: bool, scores: DType) -> np.ndarray | None:
     """Where a mask [.., S, T] shows keys (bool [S, T]); None where it is not the same for all heads, or does more than show and hide."""
     matrices = mask.reshape(-1, *mask.shape[-2:])
     if matrices.shape[0] == 0 or any(not np.array_equal(matrices[0], m) for m in matrices[1:]):
@@ -92,7 +92,7 @@ def _seen(mask: np.ndarray, is_bool: bool, bits: int) -> np.ndarray | None:
     added = matrices[0].astype(np.float32, copy=False)
     seen = added == 0
     lowest = added[~seen]
-    if not (lowest <= _hidden(bits)).all():  # also where there is NaN
+    if not (lowest <= _hidden(scores)).all():  # also where there is NaN
         return None
     if not np.isneginf(lowest).all() and not seen.any(1).all():
         return None  # a row hidden by finite numbers weighs all its keys
@@ -101,11 +101,11 @@ def _seen(mask: np.ndarray, is_bool: bool, bits: int) -> np.ndarray | None:
 
 def banded(known: Values) -> Rule:
     """The rule, with the values known so far."""
-    found: dict[tuple[ir.Value, int], Mapping[str, int] | None] = {}
+    found: dict[tuple[ir.Value, DType], Mapping[str, int] | None] = {}
 
-    def look(mask: ir.Value, bits: int) -> Mapping[str, int] | None:
+    def look(mask: ir.Value, scores: DType) -> Mapping[str, int] | None:
         elements = known(mask)
-        seen = None if elements is None else _seen(elements, type_of(mask).dtype == BOOL, bits)
+        seen = None if elements is None else _seen(elements, type_of(mask).dtype == BOOL, scores)
         return None if seen is None else band(seen)
 
     def rule(op: AttentionOp) -> ir.Value | None:
@@ -115,7 +115,7 @@ def banded(known: Values) -> Rule:
         if shape(mask)[-2:] != (shape(q)[2], shape(k)[2]):
             return None
         rest, part = _conjunction(mask, known)
-        key = (part, type_of(q).dtype.bits)
+        key = (part, type_of(q).dtype)
         if key not in found:
             found[key] = look(*key)
         numbers = found[key]

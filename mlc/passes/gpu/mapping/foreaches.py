@@ -106,8 +106,13 @@ def _across(body: Body, loads: Sequence[Access]) -> int:
     if volume(extents) == 1:
         return 0
     last = body.block.arguments[last_long(extents)]
-    gathers = [list(o.operands)[-1] for o in operations(body.block.owner.operation) if o.name == "memref.load" and len(o.operands) > 1]
-    return sum(a.stride(last) == 1 for a in loads) + sum(beside(place, last) is not None for place in gathers)
+    return sum(a.stride(last) == 1 for a in loads) + len(_gathered(body, last))
+
+
+def _gathered(body: Body, last: ir.Value) -> list[ir.Value]:
+    """The buffers that are read at data-dependent places, but along the index `last` at neighbouring ones."""
+    gathers = [list(o.operands) for o in operations(body.block.owner.operation) if o.name == "memref.load" and len(o.operands) > 1]
+    return [buffer for buffer, *places in gathers if beside(places[-1], last) is not None]
 
 
 def _lanes(kernel: Kernel, body: Body, threads: int, points: int) -> int:
@@ -120,16 +125,16 @@ def _lanes(kernel: Kernel, body: Body, threads: int, points: int) -> int:
     stores = [a for o, a in body.accesses.items() if o.name == "task.store"]
     if any(a.stride(last) != 1 for a in stores):
         return 1
-    walking = [(o, a) for o, a in body.accesses.items() if a.stride(last) == 1]
-    loads = [a for o, a in walking if o.name == "task.load"]
-    counted = loads if body.reductions and loads else [a for _, a in walking]
-    lanes = WIDEST // max(element_bytes(a.buffer) for a in counted)
+    loads = [a for o, a in body.accesses.items() if o.name == "task.load" and a.stride(last) == 1]
+    # Vectors may be stored in pieces, as they are to a turned buffer; of a reduction, which reads more than it writes, loads decide.
+    direct = [] if body.reductions else [a for a in stores if a.buffer not in kernel.turned]
+    gathered = _gathered(body, last) if body.reductions else []
+    counted = [*[a.buffer for a in loads], *gathered, *[a.buffer for a in stores if not body.reductions or not (loads or gathered)]]
+    lanes = WIDEST // max(map(element_bytes, counted))
     while lanes > 1 and (extents[row] % lanes or points // lanes < threads):
         lanes //= 2
-    # Vectors may be stored in pieces, to a turned buffer they are; what counts for a reduction is how it loads.
-    direct = [a for a in stores if a.buffer not in kernel.turned]
-    direct = loads if body.reductions else direct or loads
-    return min([aligned_lanes(a, last, lanes, kernel.aligned.get(a.buffer, PLACE)) for a in direct], default=1)
+    limits = [aligned_lanes(a, last, lanes, kernel.aligned.get(a.buffer, PLACE)) for a in direct or loads]
+    return min(limits, default=lanes if gathered else 1)
 
 
 def _depth_lanes(kernel: Kernel, loads: Sequence[Access], last: ir.Value, extent: int) -> int:
